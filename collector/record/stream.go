@@ -1,0 +1,288 @@
+package record
+
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// UplinkMessage is what an uplink sends: exactly one field is set.
+type UplinkMessage struct {
+	Hello *Hello
+	Batch *Received
+}
+
+// Received is a Batch message as a collector sees it.
+type Received struct {
+	Sequence    uint64
+	Redelivered bool
+	Answered    []Answered
+	Records     [][]byte // each for Parse
+}
+
+var (
+	uplinkTypes   = types{none, protowire.BytesType, protowire.BytesType}
+	helloTypes    = types{none, protowire.BytesType, protowire.BytesType, protowire.BytesType}
+	batchTypes    = types{none, protowire.VarintType, protowire.VarintType, protowire.BytesType, protowire.BytesType}
+	answeredTypes = types{none, protowire.BytesType, protowire.VarintType, protowire.VarintType}
+)
+
+// ParseUplinkMessage reads an encoded UplinkMessage. What it returns points into raw, which must not change
+// while it is in use.
+func ParseUplinkMessage(raw []byte) (UplinkMessage, error) {
+	var m UplinkMessage
+	err := fields(raw, func(f field) error {
+		switch f.number {
+		case fieldHello:
+			h, err := parseHello(f.bytes)
+			m = UplinkMessage{Hello: h}
+			return err
+		case fieldBatch:
+			b, err := parseBatch(f.bytes)
+			m = UplinkMessage{Batch: b}
+			return err
+		}
+		return nil
+	}, uplinkTypes)
+	switch {
+	case err != nil:
+		return UplinkMessage{}, fmt.Errorf("message of an uplink: %w", err)
+	case m.Hello == nil && m.Batch == nil:
+		return UplinkMessage{}, fmt.Errorf("message of an uplink: %w: neither hello nor batch", ErrWire)
+	}
+	return m, nil
+}
+
+func parseHello(raw []byte) (*Hello, error) {
+	h := &Hello{}
+	seen := false
+	err := fields(raw, func(f field) error {
+		switch f.number {
+		case fieldHelloUplink:
+			if len(f.bytes) != len(h.Uplink) {
+				return fmt.Errorf("%w: uplink of %d bytes", ErrWire, len(f.bytes))
+			}
+			copy(h.Uplink[:], f.bytes)
+			seen = true
+		case fieldHelloNodeID:
+			h.NodeID = text(f.bytes)
+		case fieldHelloNodeCluster:
+			h.NodeCluster = text(f.bytes)
+		}
+		return nil
+	}, helloTypes)
+	if err == nil && !seen {
+		err = fmt.Errorf("%w: hello without uplink", ErrWire)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+func parseBatch(raw []byte) (*Received, error) {
+	b := &Received{}
+	err := fields(raw, func(f field) error {
+		switch f.number {
+		case fieldBatchSequence:
+			b.Sequence = f.scalar
+		case fieldBatchRedelivered:
+			b.Redelivered = f.scalar != 0
+		case fieldBatchAnswered:
+			a, err := parseAnswered(f.bytes)
+			b.Answered = append(b.Answered, a)
+			return err
+		case fieldBatchRecords:
+			b.Records = append(b.Records, f.bytes)
+		}
+		return nil
+	}, batchTypes)
+	if err == nil && b.Sequence == 0 {
+		err = fmt.Errorf("%w: batch without sequence", ErrWire)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func parseAnswered(raw []byte) (a Answered, err error) {
+	err = fields(raw, func(f field) error {
+		switch f.number {
+		case fieldAnsweredRoute:
+			a.Route = text(f.bytes)
+		case fieldAnsweredLevel:
+			a.Level = level(f.scalar)
+		case fieldAnsweredTotal:
+			a.Total = f.scalar
+		}
+		return nil
+	}, answeredTypes)
+	return a, err
+}
+
+// CollectorMessage is what a collector sends: exactly one field is set.
+type CollectorMessage struct {
+	Welcome  *Welcome
+	Ack      *Ack
+	Window   *Window
+	Draining bool
+}
+
+// Welcome answers Hello.
+type Welcome struct {
+	Levels    []Level
+	Window    int // bytes
+	Collector string
+}
+
+// Ack says that a batch has reached a level.
+type Ack struct {
+	Sequence uint64
+	Level    Level
+	Refused  []Refused
+}
+
+// Refused is a record of the batch that will never be stored.
+type Refused struct {
+	Index  int // in the batch, from 0
+	Reason string
+}
+
+// Window replaces the stream's window.
+type Window struct {
+	Bytes int
+}
+
+// Field numbers of collectpb.CollectorMessage, Welcome, Ack, Refused and Window.
+const (
+	fieldWelcome  protowire.Number = 1
+	fieldAckMsg   protowire.Number = 2
+	fieldWindow   protowire.Number = 3
+	fieldDraining protowire.Number = 4
+
+	fieldWelcomeLevels    protowire.Number = 1
+	fieldWelcomeWindow    protowire.Number = 2
+	fieldWelcomeCollector protowire.Number = 3
+
+	fieldAckSequence protowire.Number = 1
+	fieldAckLevel    protowire.Number = 2
+	fieldAckRefused  protowire.Number = 3
+
+	fieldRefusedIndex  protowire.Number = 1
+	fieldRefusedReason protowire.Number = 2
+
+	fieldWindowBytes protowire.Number = 1
+)
+
+var (
+	collectorTypes = types{none, protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType}
+	// Levels are packed, as proto3 writes them.
+	welcomeTypes = types{none, protowire.BytesType, protowire.VarintType, protowire.BytesType}
+	ackTypes     = types{none, protowire.VarintType, protowire.VarintType, protowire.BytesType}
+	refusedTypes = types{none, protowire.VarintType, protowire.BytesType}
+	windowTypes  = types{none, protowire.VarintType}
+)
+
+// ParseCollectorMessage reads an encoded CollectorMessage. What it returns points into raw. A message of a
+// kind that this version does not know is returned with no field set, for the uplink to ignore.
+func ParseCollectorMessage(raw []byte) (CollectorMessage, error) {
+	var m CollectorMessage
+	err := fields(raw, func(f field) error {
+		switch f.number {
+		case fieldWelcome:
+			w, err := parseWelcome(f.bytes)
+			m = CollectorMessage{Welcome: w}
+			return err
+		case fieldAckMsg:
+			a, err := parseAck(f.bytes)
+			m = CollectorMessage{Ack: a}
+			return err
+		case fieldWindow:
+			w, err := parseWindow(f.bytes)
+			m = CollectorMessage{Window: w}
+			return err
+		case fieldDraining:
+			m = CollectorMessage{Draining: true}
+		}
+		return nil
+	}, collectorTypes)
+	if err != nil {
+		return CollectorMessage{}, fmt.Errorf("message of a collector: %w", err)
+	}
+	return m, nil
+}
+
+func parseWelcome(raw []byte) (*Welcome, error) {
+	w := &Welcome{}
+	err := fields(raw, func(f field) error {
+		switch f.number {
+		case fieldWelcomeLevels:
+			for rest := f.bytes; len(rest) > 0; {
+				v, n := protowire.ConsumeVarint(rest)
+				if n < 0 {
+					return fmt.Errorf("%w: levels: %w", ErrWire, protowire.ParseError(n))
+				}
+				w.Levels = append(w.Levels, level(v))
+				rest = rest[n:]
+			}
+		case fieldWelcomeWindow:
+			w.Window = clampInt32(f.scalar)
+		case fieldWelcomeCollector:
+			w.Collector = text(f.bytes)
+		}
+		return nil
+	}, welcomeTypes)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func parseAck(raw []byte) (*Ack, error) {
+	a := &Ack{}
+	err := fields(raw, func(f field) error {
+		switch f.number {
+		case fieldAckSequence:
+			a.Sequence = f.scalar
+		case fieldAckLevel:
+			a.Level = level(f.scalar)
+		case fieldAckRefused:
+			r, err := parseRefused(f.bytes)
+			a.Refused = append(a.Refused, r)
+			return err
+		}
+		return nil
+	}, ackTypes)
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+func parseRefused(raw []byte) (r Refused, err error) {
+	err = fields(raw, func(f field) error {
+		switch f.number {
+		case fieldRefusedIndex:
+			r.Index = clampInt32(f.scalar)
+		case fieldRefusedReason:
+			r.Reason = text(f.bytes)
+		}
+		return nil
+	}, refusedTypes)
+	return r, err
+}
+
+func parseWindow(raw []byte) (*Window, error) {
+	w := &Window{}
+	err := fields(raw, func(f field) error {
+		if f.number == fieldWindowBytes {
+			w.Bytes = clampInt32(f.scalar)
+		}
+		return nil
+	}, windowTypes)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}

@@ -1,0 +1,279 @@
+package record
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"time"
+	"unsafe"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// ErrWire is wrapped by every error about bytes that are not the message they should be.
+var ErrWire = errors.New("malformed message")
+
+// Field numbers of collectpb.Record.
+const (
+	fieldID        protowire.Number = 1
+	fieldReceived  protowire.Number = 2
+	fieldRoute     protowire.Number = 3
+	fieldAck       protowire.Number = 4
+	fieldTopic     protowire.Number = 5
+	fieldKey       protowire.Number = 6
+	fieldMethod    protowire.Number = 7
+	fieldScheme    protowire.Number = 8
+	fieldAuthority protowire.Number = 9
+	fieldPath      protowire.Number = 10
+	fieldSource    protowire.Number = 11
+	fieldHeaders   protowire.Number = 12
+	fieldTrailers  protowire.Number = 13
+	fieldBody      protowire.Number = 14
+
+	fieldHeaderName  protowire.Number = 1
+	fieldHeaderValue protowire.Number = 2
+)
+
+// size returns the length of the encoded record whose body has bodyLen bytes; r.Body is not looked at.
+func (r *Record) size(bodyLen int) int {
+	n := sizeBytes(fieldID, len(r.ID)) + protowire.SizeTag(fieldReceived) + protowire.SizeFixed64() +
+		sizeText(fieldRoute, r.Route) + sizeText(fieldTopic, r.Topic) + sizeText(fieldMethod, r.Method) +
+		sizeText(fieldScheme, r.Scheme) + sizeText(fieldAuthority, r.Authority) + sizeText(fieldPath, r.Path) +
+		sizeText(fieldSource, r.Source)
+	if r.Ack != 0 {
+		n += protowire.SizeTag(fieldAck) + protowire.SizeVarint(uint64(r.Ack))
+	}
+	if r.Key != nil {
+		n += sizeBytes(fieldKey, len(r.Key))
+	}
+	for _, h := range r.Headers {
+		n += sizeBytes(fieldHeaders, h.size())
+	}
+	for _, h := range r.Trailers {
+		n += sizeBytes(fieldTrailers, h.size())
+	}
+	if bodyLen > 0 {
+		n += sizeBytes(fieldBody, bodyLen)
+	}
+	return n
+}
+
+func (h *Header) size() int {
+	return sizeText(fieldHeaderName, h.Name) + sizeText(fieldHeaderValue, h.Value)
+}
+
+// appendHead appends everything but the body's bytes, which must follow; bodyLen is their number. The body
+// is the last field so that it can be copied from where it lies straight into the message.
+func (r *Record) appendHead(dst []byte, bodyLen int) []byte {
+	dst = protowire.AppendTag(dst, fieldID, protowire.BytesType)
+	dst = protowire.AppendBytes(dst, r.ID[:])
+	dst = protowire.AppendTag(dst, fieldReceived, protowire.Fixed64Type)
+	dst = protowire.AppendFixed64(dst, uint64(r.Received.UnixNano()))
+	dst = appendText(dst, fieldRoute, r.Route)
+	if r.Ack != 0 {
+		dst = protowire.AppendTag(dst, fieldAck, protowire.VarintType)
+		dst = protowire.AppendVarint(dst, uint64(r.Ack))
+	}
+	dst = appendText(dst, fieldTopic, r.Topic)
+	if r.Key != nil {
+		dst = protowire.AppendTag(dst, fieldKey, protowire.BytesType)
+		dst = protowire.AppendBytes(dst, r.Key)
+	}
+	dst = appendText(dst, fieldMethod, r.Method)
+	dst = appendText(dst, fieldScheme, r.Scheme)
+	dst = appendText(dst, fieldAuthority, r.Authority)
+	dst = appendText(dst, fieldPath, r.Path)
+	dst = appendText(dst, fieldSource, r.Source)
+	dst = appendHeaders(dst, fieldHeaders, r.Headers)
+	dst = appendHeaders(dst, fieldTrailers, r.Trailers)
+	if bodyLen > 0 {
+		dst = protowire.AppendTag(dst, fieldBody, protowire.BytesType)
+		dst = protowire.AppendVarint(dst, uint64(bodyLen))
+	}
+	return dst
+}
+
+func appendHeaders(dst []byte, field protowire.Number, headers []Header) []byte {
+	for i := range headers {
+		h := &headers[i]
+		dst = protowire.AppendTag(dst, field, protowire.BytesType)
+		dst = protowire.AppendVarint(dst, uint64(h.size()))
+		dst = appendText(dst, fieldHeaderName, h.Name)
+		dst = appendText(dst, fieldHeaderValue, h.Value)
+	}
+	return dst
+}
+
+// Append appends the encoded record.
+func (r *Record) Append(dst []byte) []byte {
+	return append(r.appendHead(dst, len(r.Body)), r.Body...)
+}
+
+// Parse reads an encoded record. Its strings and slices point into raw, which must not change while the
+// record is in use. Unknown fields are ignored, so that an older collector reads a newer filter's records.
+func Parse(raw []byte) (Record, error) {
+	r := Record{Received: time.Unix(0, 0)}
+	seen := false
+	err := fields(raw, func(f field) error {
+		switch f.number {
+		case fieldID:
+			if len(f.bytes) != len(r.ID) {
+				return fmt.Errorf("%w: id of %d bytes", ErrWire, len(f.bytes))
+			}
+			copy(r.ID[:], f.bytes)
+			seen = true
+		case fieldReceived:
+			r.Received = time.Unix(0, int64(f.scalar)) //nolint:gosec // sfixed64 is two's complement
+		case fieldRoute:
+			r.Route = text(f.bytes)
+		case fieldAck:
+			r.Ack = level(f.scalar)
+		case fieldTopic:
+			r.Topic = text(f.bytes)
+		case fieldKey:
+			r.Key = f.bytes
+		case fieldMethod:
+			r.Method = text(f.bytes)
+		case fieldScheme:
+			r.Scheme = text(f.bytes)
+		case fieldAuthority:
+			r.Authority = text(f.bytes)
+		case fieldPath:
+			r.Path = text(f.bytes)
+		case fieldSource:
+			r.Source = text(f.bytes)
+		case fieldHeaders:
+			h, err := parseHeader(f.bytes)
+			r.Headers = append(r.Headers, h)
+			return err
+		case fieldTrailers:
+			h, err := parseHeader(f.bytes)
+			r.Trailers = append(r.Trailers, h)
+			return err
+		case fieldBody:
+			r.Body = f.bytes
+		}
+		return nil
+	}, recordTypes)
+	if err == nil && !seen {
+		err = fmt.Errorf("%w: no id", ErrWire)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("record: %w", err)
+	}
+	return r, nil
+}
+
+func parseHeader(raw []byte) (h Header, err error) {
+	err = fields(raw, func(f field) error {
+		switch f.number {
+		case fieldHeaderName:
+			h.Name = text(f.bytes)
+		case fieldHeaderValue:
+			h.Value = text(f.bytes)
+		}
+		return nil
+	}, headerTypes)
+	return h, err
+}
+
+// level maps an enum value to a Level; what a newer peer may invent becomes unspecified.
+func level(v uint64) Level {
+	if v > uint64(LevelKafka) {
+		return 0
+	}
+	return Level(v)
+}
+
+// field is one decoded field: bytes for length-delimited ones (never nil), scalar for the others.
+type field struct {
+	number protowire.Number
+	bytes  []byte
+	scalar uint64
+}
+
+// types is the wire type of every known field of a message, indexed by field number; -1 where there is none.
+type types []protowire.Type
+
+const none protowire.Type = -1
+
+var (
+	recordTypes = types{
+		none, protowire.BytesType, protowire.Fixed64Type, protowire.BytesType, protowire.VarintType,
+		protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType,
+		protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType,
+	}
+	headerTypes = types{none, protowire.BytesType, protowire.BytesType}
+)
+
+// fields calls visit for each known field of an encoded message in order, and passes over unknown ones.
+func fields(raw []byte, visit func(field) error, known types) error {
+	for at := 0; at < len(raw); {
+		number, typ, n := protowire.ConsumeTag(raw[at:])
+		if n < 0 {
+			return fmt.Errorf("%w: tag at byte %d: %w", ErrWire, at, protowire.ParseError(n))
+		}
+		value := raw[at+n:]
+		if int(number) >= len(known) || known[number] != typ {
+			m := protowire.ConsumeFieldValue(number, typ, value)
+			if m < 0 {
+				return fmt.Errorf("%w: field %d at byte %d: %w", ErrWire, number, at, protowire.ParseError(m))
+			}
+			at += n + m
+			continue
+		}
+		f := field{number: number}
+		var m int
+		switch typ {
+		case protowire.BytesType:
+			f.bytes, m = protowire.ConsumeBytes(value)
+			if f.bytes == nil {
+				f.bytes = []byte{}
+			}
+			f.bytes = f.bytes[:len(f.bytes):len(f.bytes)]
+		case protowire.VarintType:
+			f.scalar, m = protowire.ConsumeVarint(value)
+		case protowire.Fixed64Type:
+			f.scalar, m = protowire.ConsumeFixed64(value)
+		default:
+			panic("BUG: no message of crowd has a field of this wire type")
+		}
+		if m < 0 {
+			return fmt.Errorf("%w: field %d at byte %d: %w", ErrWire, number, at, protowire.ParseError(m))
+		}
+		at += n + m
+		if err := visit(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sizeBytes(field protowire.Number, n int) int {
+	return protowire.SizeTag(field) + protowire.SizeBytes(n)
+}
+
+func sizeText(field protowire.Number, s string) int {
+	if s == "" {
+		return 0
+	}
+	return sizeBytes(field, len(s))
+}
+
+func appendText(dst []byte, field protowire.Number, s string) []byte {
+	if s == "" {
+		return dst
+	}
+	dst = protowire.AppendTag(dst, field, protowire.BytesType)
+	return protowire.AppendString(dst, s)
+}
+
+// text views bytes as a string without copying them: whoever parses promises that they do not change.
+func text(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b))
+}
+
+// clampInt32 keeps a count of another process from becoming a negative int on wasm, where int has 32 bits.
+func clampInt32(v uint64) int {
+	return int(min(v, math.MaxInt32))
+}

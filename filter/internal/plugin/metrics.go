@@ -1,0 +1,98 @@
+package plugin
+
+import (
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+
+	"github.com/marceloboeira/crowd/filter/internal/uplink"
+)
+
+// metrics are the filter's stats; Envoy shows them as wasmcustom.NAME, summed over its workers. Counters are
+// kept here and reported with the tick: a host call for each would cost every request.
+type metrics struct {
+	configInvalid proxywasm.MetricCounter
+
+	answered  counter // requests answered with their route's answer
+	shed      [4]counter
+	tooLarge  counter // answered 413
+	abandoned counter // the client left before its request was whole
+	failed    counter // answered 500: a host call that should not fail did
+
+	batches       counter // sent for the first time
+	resent        counter // batches sent again
+	stored        counter // records that a collector has stored
+	refused       counter // records that a collector will never store
+	streamsOpened counter
+	streamsLost   counter
+
+	held   gauge // bytes of bodies and records in the filter's memory
+	window gauge // bytes that collectors take at the moment
+}
+
+type counter struct {
+	metric          proxywasm.MetricCounter
+	total, reported uint64
+}
+
+func (c *counter) add() { c.total++ }
+
+func (c *counter) report() {
+	if c.total > c.reported {
+		c.metric.Increment(c.total - c.reported)
+		c.reported = c.total
+	}
+}
+
+// gauge is this worker's part of a sum over all workers.
+type gauge struct {
+	metric   proxywasm.MetricGauge
+	reported int64
+}
+
+func (g *gauge) report(value int) {
+	if delta := int64(value) - g.reported; delta != 0 {
+		g.metric.Add(delta)
+		g.reported = int64(value)
+	}
+}
+
+func defineMetrics() metrics {
+	define := func(name string) counter { return counter{metric: proxywasm.DefineCounterMetric("crowd." + name)} }
+	m := metrics{
+		configInvalid: proxywasm.DefineCounterMetric("crowd.config_invalid"),
+		answered:      define("answered"),
+		tooLarge:      define("too_large"),
+		abandoned:     define("abandoned"),
+		failed:        define("failed"),
+		batches:       define("batches"),
+		resent:        define("batches_resent"),
+		stored:        define("records_stored"),
+		refused:       define("records_refused"),
+		streamsOpened: define("streams_opened"),
+		streamsLost:   define("streams_lost"),
+		held:          gauge{metric: proxywasm.DefineGaugeMetric("crowd.held_bytes")},
+		window:        gauge{metric: proxywasm.DefineGaugeMetric("crowd.window_bytes")},
+	}
+	for _, r := range uplink.Refusals {
+		m.shed[r] = define("shed." + r.String())
+	}
+	return m
+}
+
+// report brings Envoy's stats up to date.
+func (m *metrics) report(u *uplink.Uplink) {
+	stats := u.Stats()
+	m.batches.total, m.resent.total = stats.Batches, stats.Resent
+	m.stored.total, m.refused.total = stats.Stored, stats.Refused
+	m.streamsOpened.total, m.streamsLost.total = stats.StreamsOpened, stats.StreamsLost
+	for _, c := range []*counter{
+		&m.answered, &m.tooLarge, &m.abandoned, &m.failed, &m.batches, &m.resent, &m.stored, &m.refused,
+		&m.streamsOpened, &m.streamsLost,
+	} {
+		c.report()
+	}
+	for _, r := range uplink.Refusals {
+		m.shed[r].report()
+	}
+	m.held.report(u.HeldBytes())
+	m.window.report(u.WindowBytes())
+}

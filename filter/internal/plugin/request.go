@@ -1,0 +1,189 @@
+package plugin
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
+
+	"github.com/marceloboeira/crowd/collector/record"
+	"github.com/marceloboeira/crowd/filter/internal/uplink"
+	"github.com/marceloboeira/crowd/xds/route"
+)
+
+// request is one HTTP request. Its body is drained chunk by chunk into the filter's memory, so Envoy's buffer
+// limit does not bound it, and the answer is given when the whole of it has arrived: a local reply before
+// that makes Envoy close an HTTP/1 connection.
+type request struct {
+	types.DefaultHttpContext
+	plugin *plugin
+
+	rule     *route.Rule // nil: not ours, goes on untouched
+	record   record.Record
+	chunks   [][]byte
+	size     int            // bytes of body that have arrived
+	reserved int            // of them, those that the uplink has made room for
+	refusal  uplink.Refusal // there was no room: the rest is drained, then the request is shed
+	answered bool
+}
+
+// OnHttpRequestHeaders decides whose request it is.
+func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
+	if r.plugin.table == nil {
+		return types.ActionContinue
+	}
+	headers, err := proxywasm.GetHttpRequestHeaders()
+	if err != nil {
+		proxywasm.LogErrorf("crowd: request passed untouched, its headers cannot be read: %v", err)
+		return types.ActionContinue
+	}
+	match := route.Request{Headers: headers}
+	for _, h := range headers {
+		switch h[0] {
+		case ":method":
+			match.Method = h[1]
+		case ":authority":
+			match.Authority = h[1]
+		case ":path":
+			match.Path = h[1]
+		}
+	}
+	r.rule = r.plugin.table.Match(&match)
+	if r.rule == nil {
+		return types.ActionContinue
+	}
+	r.capture(&match)
+	if length, ok := contentLength(headers); ok && length > r.rule.MaxBody {
+		r.answerTooLarge()
+	} else if endOfStream {
+		r.finish()
+	}
+	return types.ActionPause
+}
+
+// secretHeaders are never recorded: they would give whoever reads the topic the client's rights.
+var secretHeaders = map[string]bool{"authorization": true, "cookie": true, "proxy-authorization": true}
+
+// capture notes what the headers say.
+func (r *request) capture(match *route.Request) {
+	r.record = record.Record{
+		Received: time.Now(), Route: r.rule.Name, Ack: record.LevelMemory, Topic: r.rule.Topic, Key: r.rule.Key(match),
+		Method: match.Method, Authority: match.Authority, Path: match.Path,
+		Headers: make([]record.Header, 0, len(match.Headers)),
+		Source:  property("source", "address"),
+	}
+	for _, h := range match.Headers {
+		switch {
+		case h[0] == ":scheme":
+			r.record.Scheme = h[1]
+		case !strings.HasPrefix(h[0], ":") && !secretHeaders[h[0]]:
+			r.record.Headers = append(r.record.Headers, record.Header{Name: h[0], Value: h[1]})
+		}
+	}
+}
+
+func contentLength(headers [][2]string) (int, bool) {
+	for _, h := range headers {
+		if h[0] == "content-length" {
+			n, err := strconv.Atoi(h[1])
+			return n, err == nil
+		}
+	}
+	return 0, false
+}
+
+// OnHttpRequestBody drains a chunk.
+func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
+	if r.rule == nil {
+		return types.ActionContinue
+	}
+	if r.answered {
+		return types.ActionPause
+	}
+	if bytes > 0 {
+		if err := r.drain(bytes); err != nil {
+			r.answerFailed(err)
+			return types.ActionPause
+		}
+	}
+	if r.size > r.rule.MaxBody {
+		r.answerTooLarge()
+	} else if endOfStream {
+		r.finish()
+	}
+	return types.ActionPause
+}
+
+// drain takes what has arrived out of Envoy's buffer and keeps it while there is room.
+func (r *request) drain(bytes int) error {
+	r.size += bytes
+	if r.refusal == uplink.Taken && r.size <= r.rule.MaxBody {
+		if r.refusal = r.plugin.uplink.Reserve(bytes); r.refusal == uplink.Taken {
+			r.reserved += bytes
+			chunk, err := proxywasm.GetHttpRequestBody(0, bytes)
+			if err != nil {
+				return err
+			}
+			r.chunks = append(r.chunks, chunk)
+		} else {
+			r.forget()
+		}
+	}
+	return proxywasm.ReplaceHttpRequestBody(nil)
+}
+
+// OnHttpRequestTrailers ends a request that has trailers.
+func (r *request) OnHttpRequestTrailers(int) types.Action {
+	if r.rule == nil {
+		return types.ActionContinue
+	}
+	if r.answered {
+		return types.ActionPause
+	}
+	trailers, err := proxywasm.GetHttpRequestTrailers()
+	if err != nil {
+		r.answerFailed(err)
+		return types.ActionPause
+	}
+	for _, t := range trailers {
+		r.record.Trailers = append(r.record.Trailers, record.Header{Name: t[0], Value: t[1]})
+	}
+	r.finish()
+	return types.ActionPause
+}
+
+// finish hands the whole request to the uplink and answers.
+func (r *request) finish() {
+	if r.refusal == uplink.Taken {
+		r.record.ID = record.NewID(r.record.Received)
+		r.refusal = r.plugin.uplink.Add(&r.record, r.chunks, r.reserved, r.plugin.count(r.rule))
+		r.reserved = 0
+	}
+	if r.refusal == uplink.Taken {
+		r.answer()
+	} else {
+		r.answerShed()
+	}
+	r.forget()
+}
+
+// forget gives back what the request holds.
+func (r *request) forget() {
+	if r.reserved > 0 {
+		r.plugin.uplink.Release(r.reserved)
+	}
+	r.chunks, r.reserved = nil, 0
+}
+
+// OnHttpStreamDone is the end of every request, also of one whose client left in the middle.
+func (r *request) OnHttpStreamDone() {
+	if r.rule == nil || r.plugin.uplink == nil {
+		return
+	}
+	if !r.answered {
+		r.plugin.metrics.abandoned.add()
+	}
+	r.forget()
+}

@@ -1,0 +1,457 @@
+package uplink
+
+import (
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/marceloboeira/crowd/collector/collectpb"
+	"github.com/marceloboeira/crowd/collector/record"
+)
+
+// recorder is a Host that remembers what was asked of it and answers as it is told.
+type recorder struct {
+	next     Stream
+	opens    int
+	openErr  error
+	sendErr  error
+	onSend   func(Stream)
+	sent     map[Stream][]record.UplinkMessage
+	canceled []Stream
+	warnings []string
+}
+
+func (h *recorder) Open() (Stream, error) {
+	h.opens++
+	if h.openErr != nil {
+		return 0, h.openErr
+	}
+	h.next++
+	return h.next, nil
+}
+
+func (h *recorder) Send(s Stream, message []byte) error {
+	if h.sendErr != nil {
+		return h.sendErr
+	}
+	m, err := record.ParseUplinkMessage([]byte(string(message)))
+	if err != nil {
+		panic(err)
+	}
+	if h.sent == nil {
+		h.sent = map[Stream][]record.UplinkMessage{}
+	}
+	h.sent[s] = append(h.sent[s], m)
+	if h.onSend != nil {
+		h.onSend(s)
+	}
+	return nil
+}
+
+func (h *recorder) Cancel(s Stream)     { h.canceled = append(h.canceled, s) }
+func (h *recorder) Warn(message string) { h.warnings = append(h.warnings, message) }
+
+// sequences lists the batches sent on a stream, those sent again as negative numbers.
+func (h *recorder) sequences(s Stream) (numbers []int) {
+	for _, m := range h.sent[s] {
+		if m.Batch != nil {
+			n := int(m.Batch.Sequence)
+			if m.Batch.Redelivered {
+				n = -n
+			}
+			numbers = append(numbers, n)
+		}
+	}
+	return numbers
+}
+
+func message(t *testing.T, m *collectpb.CollectorMessage) []byte {
+	t.Helper()
+	raw, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+func welcome(window int) *collectpb.CollectorMessage {
+	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{Welcome: &collectpb.Welcome{
+		Levels: []collectpb.Level{collectpb.Level_LEVEL_KAFKA}, WindowBytes: uint64(window)}}}
+}
+
+func ack(sequence int, refused ...*collectpb.Refused) *collectpb.CollectorMessage {
+	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{Ack: &collectpb.Ack{
+		Sequence: uint64(sequence), Level: collectpb.Level_LEVEL_KAFKA, Refused: refused}}}
+}
+
+func window(bytes int) *collectpb.CollectorMessage {
+	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{
+		Window: &collectpb.Window{Bytes: uint64(bytes)}}}
+}
+
+var draining = &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Draining{Draining: &collectpb.Draining{}}}
+
+func config() Config {
+	return Config{
+		Hello: record.Hello{Uplink: record.UplinkID{1}}, MaxBufferBytes: 1 << 20, MaxBatchBytes: 10_000,
+		UnreachableTimeout: 30 * time.Second, Rand: rand.New(rand.NewPCG(1, 1)),
+	}
+}
+
+// harness drives one uplink with a recorder.
+type harness struct {
+	*testing.T
+	*Uplink
+	host  *recorder
+	count *Count
+}
+
+func start(t *testing.T) *harness {
+	h := &recorder{}
+	u := New(config(), h)
+	return &harness{t, u, h, u.Count("leads", record.LevelMemory)}
+}
+
+func (h *harness) add(bodyBytes int) Refusal {
+	r := &record.Record{ID: record.NewID(time.Unix(1, 0)), Route: "leads", Topic: "leads"}
+	return h.Add(r, [][]byte{make([]byte, bodyBytes)}, 0, h.count)
+}
+
+func (h *harness) must(bodyBytes int) {
+	h.Helper()
+	if refusal := h.add(bodyBytes); refusal != Taken {
+		h.Fatalf("refused: %v", refusal)
+	}
+}
+
+func (h *harness) hear(s Stream, m *collectpb.CollectorMessage) {
+	h.Helper()
+	h.Received(s, message(h.T, m))
+}
+
+func (h *harness) wantBatches(s Stream, numbers ...int) {
+	h.Helper()
+	got := h.host.sequences(s)
+	if len(got) != len(numbers) {
+		h.Fatalf("stream %d got batches %v, want %v", s, got, numbers)
+	}
+	for i := range got {
+		if got[i] != numbers[i] {
+			h.Fatalf("stream %d got batches %v, want %v", s, got, numbers)
+		}
+	}
+}
+
+func TestNothingIsOpenedBeforeThereIsSomethingToSend(t *testing.T) {
+	h := start(t)
+	h.Tick(time.Second)
+	if h.host.opens != 0 {
+		t.Error("opened a stream")
+	}
+	if !h.Idle() {
+		t.Error("not idle")
+	}
+}
+
+func TestBatchesGrowWhileOneIsInFlight(t *testing.T) {
+	h := start(t)
+	h.must(100)
+	h.wantBatches(1)
+	h.hear(1, welcome(1<<20))
+	h.wantBatches(1, 1)
+	for range 5 {
+		h.must(100)
+	}
+	h.wantBatches(1, 1)
+	h.hear(1, ack(1))
+	h.wantBatches(1, 1, 2)
+	if n := len(h.host.sent[1][2].Batch.Records); n != 5 {
+		t.Errorf("second batch has %d records, want 5", n)
+	}
+	if a := h.host.sent[1][2].Batch.Answered; len(a) != 1 || a[0].Total != 6 {
+		t.Errorf("ledger is %v, want 6 answers", a)
+	}
+	h.hear(1, ack(2))
+	if !h.Idle() || h.HeldBytes() != 0 {
+		t.Errorf("%d bytes held after everything was acknowledged", h.HeldBytes())
+	}
+}
+
+func TestAFullBatchDoesNotWaitForAnAck(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	h.hear(1, welcome(1<<20))
+	for range 6 {
+		h.must(4000)
+	}
+	h.wantBatches(1, 1, 2, 3)
+	h.must(50_000)
+	h.wantBatches(1, 1, 2, 3, 4, 5)
+	if n := len(h.host.sent[1][5].Batch.Records); n != 1 {
+		t.Errorf("the large record travels with %d others", n-1)
+	}
+}
+
+func TestUnacknowledgedBatchesAreSentAgainInOrder(t *testing.T) {
+	h := start(t)
+	h.must(9000)
+	h.hear(1, welcome(1<<20))
+	h.must(9000)
+	h.must(9000)
+	h.must(9000)
+	h.wantBatches(1, 1, 2, 3)
+	h.hear(1, ack(2))
+	h.Closed(1, "status 14")
+	h.Tick(time.Second)
+	h.wantBatches(2)
+	h.hear(2, welcome(1<<20))
+	h.wantBatches(2, -1, -3)
+	if got := h.Stats(); got.Resent != 2 || got.StreamsLost != 1 {
+		t.Errorf("stats %+v", got)
+	}
+	h.hear(2, ack(3))
+	h.hear(2, ack(1))
+	h.wantBatches(2, -1, -3, 4)
+	h.hear(2, ack(4))
+	if !h.Idle() {
+		t.Error("not idle")
+	}
+}
+
+func TestRoom(t *testing.T) {
+	t.Run("buffer", func(t *testing.T) {
+		h := start(t)
+		if r := h.Reserve(1 << 20); r != Taken {
+			t.Fatal(r)
+		}
+		if r := h.Reserve(1); r != BufferFull {
+			t.Errorf("reserved beyond the limit: %v", r)
+		}
+		if r := h.add(10); r != BufferFull {
+			t.Errorf("took a record beyond the limit: %v", r)
+		}
+		h.Release(1 << 20)
+		h.must(10)
+		if h.count.Total != 1 {
+			t.Errorf("counted %d answers, want 1", h.count.Total)
+		}
+	})
+	t.Run("window", func(t *testing.T) {
+		h := start(t)
+		h.must(2000)
+		h.hear(1, welcome(5000))
+		h.must(2000)
+		if r := h.add(2000); r != WindowClosed {
+			t.Errorf("took more than the window: %v", r)
+		}
+		h.hear(1, ack(1))
+		h.hear(1, ack(2))
+		h.must(7000) // alone, though larger than the window
+		h.hear(1, ack(3))
+		h.hear(1, window(0))
+		if r := h.add(1); r != WindowClosed {
+			t.Errorf("took a record through a closed window: %v", r)
+		}
+		h.hear(1, window(10))
+		h.must(1)
+	})
+	t.Run("unreachable", func(t *testing.T) {
+		h := start(t)
+		h.host.openErr = errors.New("no healthy host")
+		h.Tick(time.Hour) // nothing was wanted so far
+		h.must(1)
+		h.Tick(time.Hour + 30*time.Second)
+		h.must(1)
+		h.Tick(time.Hour + 31*time.Second)
+		if r := h.add(1); r != Unreachable {
+			t.Errorf("took a record: %v", r)
+		}
+		h.host.openErr = nil
+		h.Tick(time.Hour + 40*time.Second)
+		h.hear(1, welcome(1<<20))
+		h.must(1)
+	})
+}
+
+func TestAClosedWindowHoldsBatchesBack(t *testing.T) {
+	h := start(t)
+	h.must(100)
+	h.hear(1, welcome(0))
+	h.wantBatches(1)
+	h.hear(1, window(1))
+	h.wantBatches(1, 1)
+}
+
+func TestDraining(t *testing.T) {
+	h := start(t)
+	h.must(100)
+	h.hear(1, welcome(1<<20))
+	h.must(100)
+	h.hear(1, draining)
+	h.Tick(time.Second)
+	h.hear(2, welcome(1<<20))
+	h.wantBatches(1, 1)
+	h.wantBatches(2, 2)
+	h.hear(1, ack(1))
+	h.Closed(1, "ok")
+	h.hear(2, ack(2))
+	if !h.Idle() {
+		t.Error("not idle")
+	}
+	if got := h.Stats(); got.Resent != 0 || got.StreamsLost != 0 {
+		t.Errorf("stats %+v", got)
+	}
+}
+
+func TestADrainingStreamThatBreaks(t *testing.T) {
+	h := start(t)
+	h.must(100)
+	h.hear(1, welcome(1<<20))
+	h.hear(1, draining)
+	h.must(100)
+	h.Tick(time.Second)
+	h.hear(2, welcome(1<<20))
+	h.Closed(1, "reset")
+	h.wantBatches(2, 2, -1)
+}
+
+func TestSilence(t *testing.T) {
+	h := start(t)
+	h.must(100)
+	h.hear(1, welcome(1<<20))
+	now := time.Duration(0)
+	pass := func(d, step time.Duration) {
+		for end := now + d; now < end; {
+			now += step
+			h.Tick(now)
+		}
+	}
+	pass(4900*time.Millisecond, 100*time.Millisecond)
+	h.hear(1, window(1<<20))
+	pass(4900*time.Millisecond, 100*time.Millisecond)
+	if len(h.host.canceled) != 0 {
+		t.Fatal("canceled a stream that was heard")
+	}
+	pass(time.Hour, time.Hour) // the worker was stopped: not the collector's fault
+	if len(h.host.canceled) != 1 {
+		pass(5*time.Second, 100*time.Millisecond)
+	}
+	if len(h.host.canceled) == 0 || h.host.canceled[0] != 1 {
+		t.Fatal("a silent stream was kept")
+	}
+	h.hear(2, welcome(0))
+	pass(6*time.Second, 100*time.Millisecond)
+	if len(h.host.canceled) != 2 {
+		t.Error("kept a silent stream whose window is closed")
+	}
+	h.hear(3, welcome(1<<20))
+	h.wantBatches(3, -1)
+}
+
+func TestBackoff(t *testing.T) {
+	h := start(t)
+	h.host.openErr = errors.New("no healthy host")
+	h.must(1)
+	for now := time.Duration(0); now < time.Minute; now += 10 * time.Millisecond {
+		h.Tick(now)
+	}
+	if h.host.opens < 30 || h.host.opens > 120 {
+		t.Errorf("%d attempts in a minute", h.host.opens)
+	}
+	if n := len(h.host.warnings); n == 0 || n > 15 {
+		t.Errorf("%d warnings for %d attempts", n, h.host.opens)
+	}
+}
+
+func TestABatchThatBreaksEveryStreamIsNotTriedWithoutAPause(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	for now := time.Duration(0); now < time.Minute; now += 10 * time.Millisecond {
+		h.Tick(now)
+		if s := h.host.next; s > 0 && h.find(s) != nil {
+			h.hear(s, welcome(1<<20))
+			h.Closed(s, "resource exhausted")
+		}
+	}
+	if h.host.opens > 120 {
+		t.Errorf("%d attempts in a minute", h.host.opens)
+	}
+}
+
+func TestTheHostMayCallBack(t *testing.T) {
+	h := start(t)
+	h.host.onSend = func(s Stream) {
+		if len(h.host.sent[s]) == 1 {
+			h.hear(s, welcome(1<<20))
+			return
+		}
+		h.host.onSend = nil
+		h.Closed(s, "while sending")
+	}
+	h.must(100)
+	h.wantBatches(1, 1)
+	h.Tick(time.Second)
+	h.hear(2, welcome(1<<20))
+	h.wantBatches(2, -1)
+}
+
+func TestSendFails(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	h.host.sendErr = errors.New("bad argument")
+	h.hear(1, welcome(1<<20))
+	h.host.sendErr = nil
+	h.Tick(time.Second)
+	h.hear(2, welcome(1<<20))
+	h.wantBatches(2, -1)
+}
+
+func TestRefusedRecords(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	h.hear(1, welcome(1<<20))
+	h.hear(1, ack(1, &collectpb.Refused{Index: 0, Reason: "larger than the topic takes"}))
+	if got := h.Stats(); got.Refused != 1 || got.Stored != 0 || !h.Idle() {
+		t.Errorf("stats %+v", got)
+	}
+	if len(h.host.warnings) != 1 || !strings.Contains(h.host.warnings[0], "larger than the topic takes") {
+		t.Errorf("warnings %q", h.host.warnings)
+	}
+}
+
+func TestNonsenseFromACollector(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	h.hear(1, welcome(1<<20))
+	h.hear(1, ack(77))
+	h.hear(9, ack(1))
+	h.hear(1, &collectpb.CollectorMessage{})
+	h.hear(1, &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{Ack: &collectpb.Ack{Sequence: 1}}})
+	if h.Idle() {
+		t.Fatal("forgot a batch that nobody stored")
+	}
+	h.Received(1, []byte{0xff})
+	if len(h.host.canceled) != 1 {
+		t.Fatal("kept a stream that sends garbage")
+	}
+	h.Tick(time.Second)
+	h.hear(2, welcome(1<<20))
+	h.wantBatches(2, -1)
+}
+
+func TestClose(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	h.hear(1, welcome(1<<20))
+	h.hear(1, draining)
+	h.must(1)
+	h.Tick(time.Second)
+	h.Close()
+	if len(h.host.canceled) != 2 {
+		t.Errorf("canceled %v, want both streams", h.host.canceled)
+	}
+}

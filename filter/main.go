@@ -1,0 +1,17 @@
+// Command filter is crowd's Envoy filter. It is built as a Wasm module in WASI reactor form:
+//
+//	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o crowd.wasm ./filter
+package main
+
+import (
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+
+	"github.com/marceloboeira/crowd/filter/internal/plugin"
+)
+
+// A reactor module has no main: the host calls its exports after initialization.
+func main() {}
+
+func init() {
+	proxywasm.SetVMContext(&plugin.VM{})
+}
