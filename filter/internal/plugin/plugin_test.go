@@ -1,0 +1,364 @@
+package plugin
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/proxytest"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/marceloboeira/crowd/collector/collectpb"
+	"github.com/marceloboeira/crowd/collector/record"
+	"github.com/marceloboeira/crowd/filter/internal/abi"
+)
+
+const routes = `{
+  "uplink": {"cluster": "collectors", "max_buffer_bytes": "3MiB"},
+  "routes": [
+    {"name": "leads", "match": {"path": "/leads", "methods": ["POST"]}, "topic": "leads", "key": "%REQ(x-tenant)%", "max_body": "1KiB"},
+    {"name": "tracking", "match": {"prefix": "/track/"}, "topic": "tracking", "max_body": "2MiB",
+     "answer": {"status": 202, "body": "", "content_type": "text/plain"}}
+  ]
+}`
+
+// emulated is the SDK's emulator of a proxy with the streams that it lacks.
+type emulated struct {
+	*testing.T
+	proxytest.HostEmulator
+	cluster string
+	opened  uint32
+	sent    []record.UplinkMessage
+}
+
+const pluginContext = proxytest.PluginContextID
+
+func emulate(t *testing.T, configuration string) *emulated {
+	t.Helper()
+	host, reset := proxytest.NewHostEmulator(proxytest.NewEmulatorOption().
+		WithVMContext(&VM{}).WithPluginConfiguration([]byte(configuration)).
+		WithProperty([]string{"source", "address"}, []byte("10.1.2.3:4444")).
+		WithProperty([]string{"xds", "node", "id"}, []byte("edge-1")))
+	e := &emulated{T: t, HostEmulator: host}
+	abi.SetHost(e)
+	t.Cleanup(func() {
+		reset()
+		abi.SetHost(nil)
+	})
+	if status := host.StartPlugin(); status != types.OnPluginStartStatusOK {
+		t.Fatalf("plugin start: %v", status)
+	}
+	return e
+}
+
+func (e *emulated) OpenStream(cluster, service, method string) (stream, status uint32) {
+	if service+"/"+method != strings.TrimPrefix(collectpb.Collector_Collect_FullMethodName, "/") {
+		e.Errorf("opened %s/%s", service, method)
+	}
+	e.cluster = cluster
+	e.opened++
+	return e.opened, 0
+}
+
+func (e *emulated) SendMessage(_ uint32, message []byte) (status uint32) {
+	m, err := record.ParseUplinkMessage(bytes.Clone(message))
+	if err != nil {
+		e.Error(err)
+	}
+	e.sent = append(e.sent, m)
+	return 0
+}
+
+func (e *emulated) CancelStream(uint32) {}
+
+func (e *emulated) hear(m *collectpb.CollectorMessage) {
+	e.Helper()
+	raw, err := proto.Marshal(m)
+	if err != nil {
+		e.Fatal(err)
+	}
+	abi.Receive(pluginContext, e.opened, raw)
+}
+
+func (e *emulated) welcome() {
+	e.Helper()
+	e.hear(&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{
+		Welcome: &collectpb.Welcome{Levels: []collectpb.Level{collectpb.Level_LEVEL_KAFKA}, WindowBytes: 1 << 20}}})
+}
+
+func (e *emulated) ack(sequence uint64) {
+	e.Helper()
+	e.hear(&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{
+		Ack: &collectpb.Ack{Sequence: sequence, Level: collectpb.Level_LEVEL_KAFKA}}})
+}
+
+// records returns those of every batch sent so far.
+func (e *emulated) records() (all []record.Record) {
+	e.Helper()
+	for _, m := range e.sent {
+		if m.Batch == nil {
+			continue
+		}
+		for _, raw := range m.Batch.Records {
+			r, err := record.Parse(raw)
+			if err != nil {
+				e.Fatal(err)
+			}
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+func headers(method, path string, more ...string) [][2]string {
+	h := [][2]string{{":method", method}, {":scheme", "https"}, {":authority", "shop.example"}, {":path", path}}
+	for i := 0; i < len(more); i += 2 {
+		h = append(h, [2]string{more[i], more[i+1]})
+	}
+	return h
+}
+
+// post sends a request of the given chunks and returns its context.
+func (e *emulated) post(path string, chunks ...[]byte) uint32 {
+	id := e.InitializeHttpContext()
+	e.CallOnRequestHeaders(id, headers("POST", path), len(chunks) == 0)
+	for i, c := range chunks {
+		e.CallOnRequestBody(id, c, i == len(chunks)-1)
+	}
+	return id
+}
+
+func (e *emulated) wantAnswer(id uint32, status uint32, body string) *proxytest.LocalHttpResponse {
+	e.Helper()
+	r := e.GetSentLocalResponse(id)
+	if r == nil {
+		e.Fatalf("no answer, want %d", status)
+	}
+	if r.StatusCode != status || string(r.Data) != body {
+		e.Fatalf("answer %d %q, want %d %q", r.StatusCode, r.Data, status, body)
+	}
+	return r
+}
+
+func (e *emulated) counter(name string) uint64 {
+	e.Helper()
+	e.Tick()
+	n, err := e.GetCounterMetric("crowd." + name)
+	if err != nil {
+		e.Fatal(err)
+	}
+	return n
+}
+
+func header(hs [][2]string, name string) string {
+	for _, h := range hs {
+		if h[0] == name {
+			return h[1]
+		}
+	}
+	return ""
+}
+
+func TestARequestBecomesARecord(t *testing.T) {
+	e := emulate(t, routes)
+	id := e.InitializeHttpContext()
+	e.CallOnRequestHeaders(id, headers("POST", "/leads?a=b", "x-tenant", "acme", "x-twice", "1", "x-twice", "2",
+		"authorization", "Bearer secret", "cookie", "secret"), false)
+	if a := e.CallOnRequestBody(id, []byte("one\x00"), false); a != types.ActionPause {
+		t.Errorf("action %v while the body arrives", a)
+	}
+	if r := e.GetSentLocalResponse(id); r != nil {
+		t.Fatal("answered before the request was whole")
+	}
+	e.CallOnRequestBody(id, []byte("two"), false)
+	if len(e.GetCurrentRequestBody(id)) != 0 {
+		t.Error("the body was not drained")
+	}
+	e.CallOnRequestTrailers(id, [][2]string{{"checksum", "x"}})
+	answer := e.wantAnswer(id, 200, `{"status":"OK"}`)
+	if got := header(answer.Headers, "content-type"); got != "application/json;charset=UTF-8" {
+		t.Errorf("content-type %q", got)
+	}
+
+	if e.cluster != "collectors" || len(e.sent) != 1 || e.sent[0].Hello == nil || e.sent[0].Hello.NodeID != "edge-1" {
+		t.Fatalf("opened a stream to %q with %+v", e.cluster, e.sent)
+	}
+	e.welcome()
+	got := e.records()
+	if len(got) != 1 {
+		t.Fatalf("%d records, want 1", len(got))
+	}
+	r := got[0]
+	if r.ID.String() != header(answer.Headers, "crowd-record-id") {
+		t.Errorf("record %v, the client was told %q", r.ID, header(answer.Headers, "crowd-record-id"))
+	}
+	want := fmt.Sprint("leads leads acme POST https shop.example /leads?a=b 10.1.2.3:4444 memory ",
+		[]record.Header{{Name: "x-tenant", Value: "acme"}, {Name: "x-twice", Value: "1"}, {Name: "x-twice", Value: "2"}},
+		[]record.Header{{Name: "checksum", Value: "x"}}, "one\x00two")
+	if is := fmt.Sprint(r.Route, " ", r.Topic, " ", string(r.Key), " ", r.Method, " ", r.Scheme, " ", r.Authority, " ",
+		r.Path, " ", r.Source, " ", r.Ack, " ", r.Headers, r.Trailers, string(r.Body)); is != want {
+		t.Errorf("record is\n%s, want\n%s", is, want)
+	}
+	e.CompleteHttpContext(id)
+	e.ack(1)
+	if n := e.counter("records_stored"); n != 1 {
+		t.Errorf("%d records stored, want 1", n)
+	}
+	if held, err := e.GetGaugeMetric("crowd.held_bytes"); err != nil || held != 0 {
+		t.Errorf("%d bytes held (%v), want 0", held, err)
+	}
+}
+
+func TestOtherRequestsGoOnUntouched(t *testing.T) {
+	e := emulate(t, routes)
+	for _, h := range [][][2]string{headers("GET", "/leads"), headers("POST", "/other"), headers("POST", "/leads/1")} {
+		id := e.InitializeHttpContext()
+		if a := e.CallOnRequestHeaders(id, h, false); a != types.ActionContinue {
+			t.Errorf("%v: headers: %v", h, a)
+		}
+		if a := e.CallOnRequestBody(id, []byte("body"), true); a != types.ActionContinue {
+			t.Errorf("%v: body: %v", h, a)
+		}
+		if got := string(e.GetCurrentRequestBody(id)); got != "body" {
+			t.Errorf("%v: body is now %q", h, got)
+		}
+		if r := e.GetSentLocalResponse(id); r != nil {
+			t.Errorf("%v: answered %d", h, r.StatusCode)
+		}
+		e.CompleteHttpContext(id)
+	}
+	if e.opened != 0 {
+		t.Error("opened a stream")
+	}
+}
+
+func TestARouteHasItsOwnAnswer(t *testing.T) {
+	e := emulate(t, routes)
+	id := e.post("/track/x")
+	r := e.wantAnswer(id, 202, "")
+	if header(r.Headers, "crowd-record-id") == "" {
+		t.Error("no crowd-record-id")
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	const body = `{"error":"body too large","max_body_bytes":1024}`
+	t.Run("declared", func(t *testing.T) {
+		e := emulate(t, routes)
+		id := e.InitializeHttpContext()
+		e.CallOnRequestHeaders(id, headers("POST", "/leads", "content-length", "1025"), false)
+		e.wantAnswer(id, 413, body)
+	})
+	t.Run("chunked", func(t *testing.T) {
+		e := emulate(t, routes)
+		id := e.post("/leads", make([]byte, 1024), make([]byte, 1), nil)
+		e.wantAnswer(id, 413, body)
+		e.CompleteHttpContext(id)
+		if n := e.counter("too_large"); n != 1 {
+			t.Errorf("counted %d, want 1", n)
+		}
+		if held, _ := e.GetGaugeMetric("crowd.held_bytes"); held != 0 || e.opened != 0 {
+			t.Errorf("%d bytes held, %d streams opened, want none", held, e.opened)
+		}
+	})
+	t.Run("exactly", func(t *testing.T) {
+		e := emulate(t, routes)
+		e.wantAnswer(e.post("/leads", make([]byte, 1024)), 200, `{"status":"OK"}`)
+	})
+}
+
+func TestShed(t *testing.T) {
+	e := emulate(t, routes)
+	first := e.post("/track/1", make([]byte, 2<<20))
+	e.wantAnswer(first, 202, "")
+	second := e.InitializeHttpContext()
+	e.CallOnRequestHeaders(second, headers("POST", "/track/2"), false)
+	e.CallOnRequestBody(second, make([]byte, 1<<19), false)
+	e.CallOnRequestBody(second, make([]byte, 1<<19), false)
+	if r := e.GetSentLocalResponse(second); r != nil {
+		t.Error("answered before the request was whole: that costs the client its connection")
+	}
+	e.CallOnRequestBody(second, make([]byte, 1<<19), true)
+	r := e.wantAnswer(second, 503, `{"error":"overloaded","reason":"buffer_full"}`)
+	if header(r.Headers, "retry-after") == "" {
+		t.Error("no retry-after")
+	}
+	if n := e.counter("shed.buffer_full"); n != 1 {
+		t.Errorf("counted %d, want 1", n)
+	}
+	e.welcome()
+	e.ack(1)
+	e.wantAnswer(e.post("/track/3", make([]byte, 2<<20)), 202, "")
+}
+
+func TestTheClientLeaves(t *testing.T) {
+	e := emulate(t, routes)
+	id := e.InitializeHttpContext()
+	e.CallOnRequestHeaders(id, headers("POST", "/track/1"), false)
+	e.CallOnRequestBody(id, make([]byte, 1<<20), false)
+	e.CompleteHttpContext(id)
+	if n := e.counter("abandoned"); n != 1 {
+		t.Errorf("counted %d, want 1", n)
+	}
+	if held, _ := e.GetGaugeMetric("crowd.held_bytes"); held != 0 || e.opened != 0 {
+		t.Errorf("%d bytes held, %d streams opened, want none", held, e.opened)
+	}
+}
+
+func TestInvalidConfigurationPassesTrafficAndSaysSo(t *testing.T) {
+	for name, configuration := range map[string]string{
+		"none":          "",
+		"not JSON":      "{",
+		"unknown field": `{"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads", "mathc": 1}]}`,
+		"no topic":      `{"routes": [{"name": "leads", "match": {"path": "/leads"}}]}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := emulate(t, configuration)
+			id := e.InitializeHttpContext()
+			if a := e.CallOnRequestHeaders(id, headers("POST", "/leads"), false); a != types.ActionContinue {
+				t.Errorf("action %v", a)
+			}
+			e.CallOnRequestBody(id, []byte("x"), true)
+			e.CompleteHttpContext(id)
+			if n, err := e.GetCounterMetric("crowd.config_invalid"); err != nil || n != 1 {
+				t.Errorf("counted %d (%v), want 1", n, err)
+			}
+			if logs := e.GetCriticalLogs(); len(logs) != 1 || !strings.Contains(logs[0], "invalid configuration") {
+				t.Errorf("critical logs %q", logs)
+			}
+			if !e.FinishVM() {
+				t.Error("an empty plugin does not end")
+			}
+		})
+	}
+}
+
+func TestAPluginEndsWhenEverythingIsStored(t *testing.T) {
+	e := emulate(t, routes)
+	e.post("/leads", []byte("x"))
+	e.welcome()
+	e.Tick()
+	if e.FinishVM() {
+		t.Fatal("ended with a record that nobody has stored")
+	}
+	e.ack(1)
+	e.Tick()
+	if logs := e.GetCriticalLogs(); len(logs) != 0 {
+		t.Errorf("critical logs %q", logs)
+	}
+}
+
+// FuzzConfiguration starts a plugin with anything for a configuration: it may refuse it, but requests must pass
+// or be answered.
+func FuzzConfiguration(f *testing.F) {
+	f.Add([]byte(routes))
+	f.Fuzz(func(t *testing.T, configuration []byte) {
+		e := emulate(t, string(configuration))
+		id := e.post("/leads", []byte("x"))
+		if e.GetSentLocalResponse(id) == nil && e.GetCurrentHttpStreamAction(id) == types.ActionPause {
+			t.Error("neither answered nor passed on")
+		}
+	})
+}
