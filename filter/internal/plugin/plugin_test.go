@@ -24,10 +24,28 @@ const routes = `{
   ]
 }`
 
-// emulated is the SDK's emulator of a proxy with the streams that it lacks.
-type emulated struct {
+// proxy is what the tests need of a proxy. The SDK's emulator is one for the native code, and compiled is one
+// for the Wasm module.
+type proxy interface {
+	InitializeHttpContext() uint32
+	CallOnRequestHeaders(id uint32, headers [][2]string, endOfStream bool) types.Action
+	CallOnRequestBody(id uint32, body []byte, endOfStream bool) types.Action
+	CallOnRequestTrailers(id uint32, trailers [][2]string) types.Action
+	CompleteHttpContext(id uint32)
+	GetSentLocalResponse(id uint32) *proxytest.LocalHttpResponse
+	GetCurrentRequestBody(id uint32) []byte
+	Tick()
+	FinishVM() bool
+	GetCriticalLogs() []string
+	GetCounterMetric(name string) (uint64, error)
+	GetGaugeMetric(name string) (uint64, error)
+	deliver(stream uint32, message []byte)
+}
+
+// scene is a proxy with a plugin in it, and the collector's side of its streams.
+type scene struct {
 	*testing.T
-	proxytest.HostEmulator
+	proxy
 	cluster string
 	opened  uint32
 	sent    []record.UplinkMessage
@@ -35,14 +53,30 @@ type emulated struct {
 
 const pluginContext = proxytest.PluginContextID
 
-func emulate(t *testing.T, configuration string) *emulated {
+var properties = map[string]string{"source.address": "10.1.2.3:4444", "xds.node.id": "edge-1"}
+
+// play runs a test twice: natively, and with the compiled module.
+func play(t *testing.T, configuration string, test func(t *testing.T, s *scene)) {
+	t.Run("native", func(t *testing.T) { test(t, &newEmulated(t, configuration).scene) })
+	t.Run("wasm", func(t *testing.T) { test(t, &newCompiled(t, configuration, properties).scene) })
+}
+
+// emulated is the SDK's emulator of a proxy, with the streams that it lacks.
+type emulated struct {
+	scene
+	proxytest.HostEmulator
+}
+
+func newEmulated(t *testing.T, configuration string) *emulated {
 	t.Helper()
-	host, reset := proxytest.NewHostEmulator(proxytest.NewEmulatorOption().
-		WithVMContext(&VM{}).WithPluginConfiguration([]byte(configuration)).
-		WithProperty([]string{"source", "address"}, []byte("10.1.2.3:4444")).
-		WithProperty([]string{"xds", "node", "id"}, []byte("edge-1")))
-	e := &emulated{T: t, HostEmulator: host}
-	abi.SetHost(e)
+	options := proxytest.NewEmulatorOption().WithVMContext(&VM{}).WithPluginConfiguration([]byte(configuration))
+	for path, value := range properties {
+		options.WithProperty(strings.Split(path, "."), []byte(value))
+	}
+	host, reset := proxytest.NewHostEmulator(options)
+	e := &emulated{HostEmulator: host}
+	e.scene = scene{T: t, proxy: native{host}}
+	abi.SetHost(&e.scene)
 	t.Cleanup(func() {
 		reset()
 		abi.SetHost(nil)
@@ -53,7 +87,16 @@ func emulate(t *testing.T, configuration string) *emulated {
 	return e
 }
 
-func (e *emulated) OpenStream(cluster, service, method string) (stream, status uint32) {
+// native adds to the emulator what a proxy does when a message arrives.
+type native struct{ proxytest.HostEmulator }
+
+func (native) deliver(stream uint32, message []byte) { abi.Receive(pluginContext, stream, message) }
+
+func (n native) GetGaugeMetric(name string) (uint64, error) {
+	return n.HostEmulator.GetGaugeMetric(name)
+}
+
+func (e *scene) OpenStream(cluster, service, method string) (stream, status uint32) {
 	if service+"/"+method != strings.TrimPrefix(collectpb.Collector_Collect_FullMethodName, "/") {
 		e.Errorf("opened %s/%s", service, method)
 	}
@@ -62,7 +105,7 @@ func (e *emulated) OpenStream(cluster, service, method string) (stream, status u
 	return e.opened, 0
 }
 
-func (e *emulated) SendMessage(_ uint32, message []byte) (status uint32) {
+func (e *scene) SendMessage(_ uint32, message []byte) (status uint32) {
 	m, err := record.ParseUplinkMessage(bytes.Clone(message))
 	if err != nil {
 		e.Error(err)
@@ -71,31 +114,31 @@ func (e *emulated) SendMessage(_ uint32, message []byte) (status uint32) {
 	return 0
 }
 
-func (e *emulated) CancelStream(uint32) {}
+func (e *scene) CancelStream(uint32) {}
 
-func (e *emulated) hear(m *collectpb.CollectorMessage) {
+func (e *scene) hear(m *collectpb.CollectorMessage) {
 	e.Helper()
 	raw, err := proto.Marshal(m)
 	if err != nil {
 		e.Fatal(err)
 	}
-	abi.Receive(pluginContext, e.opened, raw)
+	e.deliver(e.opened, raw)
 }
 
-func (e *emulated) welcome() {
+func (e *scene) welcome() {
 	e.Helper()
 	e.hear(&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{
 		Welcome: &collectpb.Welcome{Levels: []collectpb.Level{collectpb.Level_LEVEL_KAFKA}, WindowBytes: 1 << 20}}})
 }
 
-func (e *emulated) ack(sequence uint64) {
+func (e *scene) ack(sequence uint64) {
 	e.Helper()
 	e.hear(&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{
 		Ack: &collectpb.Ack{Sequence: sequence, Level: collectpb.Level_LEVEL_KAFKA}}})
 }
 
 // records returns those of every batch sent so far.
-func (e *emulated) records() (all []record.Record) {
+func (e *scene) records() (all []record.Record) {
 	e.Helper()
 	for _, m := range e.sent {
 		if m.Batch == nil {
@@ -121,7 +164,7 @@ func headers(method, path string, more ...string) [][2]string {
 }
 
 // post sends a request of the given chunks and returns its context.
-func (e *emulated) post(path string, chunks ...[]byte) uint32 {
+func (e *scene) post(path string, chunks ...[]byte) uint32 {
 	id := e.InitializeHttpContext()
 	e.CallOnRequestHeaders(id, headers("POST", path), len(chunks) == 0)
 	for i, c := range chunks {
@@ -130,7 +173,7 @@ func (e *emulated) post(path string, chunks ...[]byte) uint32 {
 	return id
 }
 
-func (e *emulated) wantAnswer(id uint32, status uint32, body string) *proxytest.LocalHttpResponse {
+func (e *scene) wantAnswer(id uint32, status uint32, body string) *proxytest.LocalHttpResponse {
 	e.Helper()
 	r := e.GetSentLocalResponse(id)
 	if r == nil {
@@ -142,7 +185,7 @@ func (e *emulated) wantAnswer(id uint32, status uint32, body string) *proxytest.
 	return r
 }
 
-func (e *emulated) counter(name string) uint64 {
+func (e *scene) counter(name string) uint64 {
 	e.Helper()
 	e.Tick()
 	n, err := e.GetCounterMetric("crowd." + name)
@@ -162,149 +205,157 @@ func header(hs [][2]string, name string) string {
 }
 
 func TestARequestBecomesARecord(t *testing.T) {
-	e := emulate(t, routes)
-	id := e.InitializeHttpContext()
-	e.CallOnRequestHeaders(id, headers("POST", "/leads?a=b", "x-tenant", "acme", "x-twice", "1", "x-twice", "2",
-		"authorization", "Bearer secret", "cookie", "secret"), false)
-	if a := e.CallOnRequestBody(id, []byte("one\x00"), false); a != types.ActionPause {
-		t.Errorf("action %v while the body arrives", a)
-	}
-	if r := e.GetSentLocalResponse(id); r != nil {
-		t.Fatal("answered before the request was whole")
-	}
-	e.CallOnRequestBody(id, []byte("two"), false)
-	if len(e.GetCurrentRequestBody(id)) != 0 {
-		t.Error("the body was not drained")
-	}
-	e.CallOnRequestTrailers(id, [][2]string{{"checksum", "x"}})
-	answer := e.wantAnswer(id, 200, `{"status":"OK"}`)
-	if got := header(answer.Headers, "content-type"); got != "application/json;charset=UTF-8" {
-		t.Errorf("content-type %q", got)
-	}
+	play(t, routes, func(t *testing.T, e *scene) {
+		id := e.InitializeHttpContext()
+		e.CallOnRequestHeaders(id, headers("POST", "/leads?a=b", "x-tenant", "acme", "x-twice", "1", "x-twice", "2",
+			"authorization", "Bearer secret", "cookie", "secret"), false)
+		if a := e.CallOnRequestBody(id, []byte("one\x00"), false); a != types.ActionPause {
+			t.Errorf("action %v while the body arrives", a)
+		}
+		if r := e.GetSentLocalResponse(id); r != nil {
+			t.Fatal("answered before the request was whole")
+		}
+		e.CallOnRequestBody(id, []byte("two"), false)
+		if len(e.GetCurrentRequestBody(id)) != 0 {
+			t.Error("the body was not drained")
+		}
+		e.CallOnRequestTrailers(id, [][2]string{{"checksum", "x"}})
+		answer := e.wantAnswer(id, 200, `{"status":"OK"}`)
+		if got := header(answer.Headers, "content-type"); got != "application/json;charset=UTF-8" {
+			t.Errorf("content-type %q", got)
+		}
 
-	if e.cluster != "collectors" || len(e.sent) != 1 || e.sent[0].Hello == nil || e.sent[0].Hello.NodeID != "edge-1" {
-		t.Fatalf("opened a stream to %q with %+v", e.cluster, e.sent)
-	}
-	e.welcome()
-	got := e.records()
-	if len(got) != 1 {
-		t.Fatalf("%d records, want 1", len(got))
-	}
-	r := got[0]
-	if r.ID.String() != header(answer.Headers, "crowd-record-id") {
-		t.Errorf("record %v, the client was told %q", r.ID, header(answer.Headers, "crowd-record-id"))
-	}
-	want := fmt.Sprint("leads leads acme POST https shop.example /leads?a=b 10.1.2.3:4444 memory ",
-		[]record.Header{{Name: "x-tenant", Value: "acme"}, {Name: "x-twice", Value: "1"}, {Name: "x-twice", Value: "2"}},
-		[]record.Header{{Name: "checksum", Value: "x"}}, "one\x00two")
-	if is := fmt.Sprint(r.Route, " ", r.Topic, " ", string(r.Key), " ", r.Method, " ", r.Scheme, " ", r.Authority, " ",
-		r.Path, " ", r.Source, " ", r.Ack, " ", r.Headers, r.Trailers, string(r.Body)); is != want {
-		t.Errorf("record is\n%s, want\n%s", is, want)
-	}
-	e.CompleteHttpContext(id)
-	e.ack(1)
-	if n := e.counter("records_stored"); n != 1 {
-		t.Errorf("%d records stored, want 1", n)
-	}
-	if held, err := e.GetGaugeMetric("crowd.held_bytes"); err != nil || held != 0 {
-		t.Errorf("%d bytes held (%v), want 0", held, err)
-	}
+		if e.cluster != "collectors" || len(e.sent) != 1 || e.sent[0].Hello == nil || e.sent[0].Hello.NodeID != "edge-1" {
+			t.Fatalf("opened a stream to %q with %+v", e.cluster, e.sent)
+		}
+		e.welcome()
+		got := e.records()
+		if len(got) != 1 {
+			t.Fatalf("%d records, want 1", len(got))
+		}
+		r := got[0]
+		if r.ID.String() != header(answer.Headers, "crowd-record-id") {
+			t.Errorf("record %v, the client was told %q", r.ID, header(answer.Headers, "crowd-record-id"))
+		}
+		want := fmt.Sprint("leads leads acme POST https shop.example /leads?a=b 10.1.2.3:4444 memory ",
+			[]record.Header{{Name: "x-tenant", Value: "acme"}, {Name: "x-twice", Value: "1"}, {Name: "x-twice", Value: "2"}},
+			[]record.Header{{Name: "checksum", Value: "x"}}, "one\x00two")
+		if is := fmt.Sprint(r.Route, " ", r.Topic, " ", string(r.Key), " ", r.Method, " ", r.Scheme, " ", r.Authority, " ",
+			r.Path, " ", r.Source, " ", r.Ack, " ", r.Headers, r.Trailers, string(r.Body)); is != want {
+			t.Errorf("record is\n%s, want\n%s", is, want)
+		}
+		e.CompleteHttpContext(id)
+		e.ack(1)
+		if n := e.counter("records_stored"); n != 1 {
+			t.Errorf("%d records stored, want 1", n)
+		}
+		if held, err := e.GetGaugeMetric("crowd.held_bytes"); err != nil || held != 0 {
+			t.Errorf("%d bytes held (%v), want 0", held, err)
+		}
+	})
 }
 
 func TestOtherRequestsGoOnUntouched(t *testing.T) {
-	e := emulate(t, routes)
-	for _, h := range [][][2]string{headers("GET", "/leads"), headers("POST", "/other"), headers("POST", "/leads/1")} {
-		id := e.InitializeHttpContext()
-		if a := e.CallOnRequestHeaders(id, h, false); a != types.ActionContinue {
-			t.Errorf("%v: headers: %v", h, a)
+	play(t, routes, func(t *testing.T, e *scene) {
+		for _, h := range [][][2]string{headers("GET", "/leads"), headers("POST", "/other"), headers("POST", "/leads/1")} {
+			id := e.InitializeHttpContext()
+			if a := e.CallOnRequestHeaders(id, h, false); a != types.ActionContinue {
+				t.Errorf("%v: headers: %v", h, a)
+			}
+			if a := e.CallOnRequestBody(id, []byte("body"), true); a != types.ActionContinue {
+				t.Errorf("%v: body: %v", h, a)
+			}
+			if got := string(e.GetCurrentRequestBody(id)); got != "body" {
+				t.Errorf("%v: body is now %q", h, got)
+			}
+			if r := e.GetSentLocalResponse(id); r != nil {
+				t.Errorf("%v: answered %d", h, r.StatusCode)
+			}
+			e.CompleteHttpContext(id)
 		}
-		if a := e.CallOnRequestBody(id, []byte("body"), true); a != types.ActionContinue {
-			t.Errorf("%v: body: %v", h, a)
+		if e.opened != 0 {
+			t.Error("opened a stream")
 		}
-		if got := string(e.GetCurrentRequestBody(id)); got != "body" {
-			t.Errorf("%v: body is now %q", h, got)
-		}
-		if r := e.GetSentLocalResponse(id); r != nil {
-			t.Errorf("%v: answered %d", h, r.StatusCode)
-		}
-		e.CompleteHttpContext(id)
-	}
-	if e.opened != 0 {
-		t.Error("opened a stream")
-	}
+	})
 }
 
 func TestARouteHasItsOwnAnswer(t *testing.T) {
-	e := emulate(t, routes)
-	id := e.post("/track/x")
-	r := e.wantAnswer(id, 202, "")
-	if header(r.Headers, "crowd-record-id") == "" {
-		t.Error("no crowd-record-id")
-	}
+	play(t, routes, func(t *testing.T, e *scene) {
+		id := e.post("/track/x")
+		r := e.wantAnswer(id, 202, "")
+		if header(r.Headers, "crowd-record-id") == "" {
+			t.Error("no crowd-record-id")
+		}
+	})
 }
 
 func TestTooLarge(t *testing.T) {
 	const body = `{"error":"body too large","max_body_bytes":1024}`
 	t.Run("declared", func(t *testing.T) {
-		e := emulate(t, routes)
-		id := e.InitializeHttpContext()
-		e.CallOnRequestHeaders(id, headers("POST", "/leads", "content-length", "1025"), false)
-		e.wantAnswer(id, 413, body)
+		play(t, routes, func(t *testing.T, e *scene) {
+			id := e.InitializeHttpContext()
+			e.CallOnRequestHeaders(id, headers("POST", "/leads", "content-length", "1025"), false)
+			e.wantAnswer(id, 413, body)
+		})
 	})
 	t.Run("chunked", func(t *testing.T) {
-		e := emulate(t, routes)
-		id := e.post("/leads", make([]byte, 1024), make([]byte, 1), nil)
-		e.wantAnswer(id, 413, body)
+		play(t, routes, func(t *testing.T, e *scene) {
+			id := e.post("/leads", make([]byte, 1024), make([]byte, 1), nil)
+			e.wantAnswer(id, 413, body)
+			e.CompleteHttpContext(id)
+			if n := e.counter("too_large"); n != 1 {
+				t.Errorf("counted %d, want 1", n)
+			}
+			if held, _ := e.GetGaugeMetric("crowd.held_bytes"); held != 0 || e.opened != 0 {
+				t.Errorf("%d bytes held, %d streams opened, want none", held, e.opened)
+			}
+		})
+	})
+	t.Run("exactly", func(t *testing.T) {
+		play(t, routes, func(t *testing.T, e *scene) {
+			e.wantAnswer(e.post("/leads", make([]byte, 1024)), 200, `{"status":"OK"}`)
+		})
+	})
+}
+
+func TestShed(t *testing.T) {
+	play(t, routes, func(t *testing.T, e *scene) {
+		first := e.post("/track/1", make([]byte, 2<<20))
+		e.wantAnswer(first, 202, "")
+		second := e.InitializeHttpContext()
+		e.CallOnRequestHeaders(second, headers("POST", "/track/2"), false)
+		e.CallOnRequestBody(second, make([]byte, 1<<19), false)
+		e.CallOnRequestBody(second, make([]byte, 1<<19), false)
+		if r := e.GetSentLocalResponse(second); r != nil {
+			t.Error("answered before the request was whole: that costs the client its connection")
+		}
+		e.CallOnRequestBody(second, make([]byte, 1<<19), true)
+		r := e.wantAnswer(second, 503, `{"error":"overloaded","reason":"buffer_full"}`)
+		if header(r.Headers, "retry-after") == "" {
+			t.Error("no retry-after")
+		}
+		if n := e.counter("shed.buffer_full"); n != 1 {
+			t.Errorf("counted %d, want 1", n)
+		}
+		e.welcome()
+		e.ack(1)
+		e.wantAnswer(e.post("/track/3", make([]byte, 2<<20)), 202, "")
+	})
+}
+
+func TestTheClientLeaves(t *testing.T) {
+	play(t, routes, func(t *testing.T, e *scene) {
+		id := e.InitializeHttpContext()
+		e.CallOnRequestHeaders(id, headers("POST", "/track/1"), false)
+		e.CallOnRequestBody(id, make([]byte, 1<<20), false)
 		e.CompleteHttpContext(id)
-		if n := e.counter("too_large"); n != 1 {
+		if n := e.counter("abandoned"); n != 1 {
 			t.Errorf("counted %d, want 1", n)
 		}
 		if held, _ := e.GetGaugeMetric("crowd.held_bytes"); held != 0 || e.opened != 0 {
 			t.Errorf("%d bytes held, %d streams opened, want none", held, e.opened)
 		}
 	})
-	t.Run("exactly", func(t *testing.T) {
-		e := emulate(t, routes)
-		e.wantAnswer(e.post("/leads", make([]byte, 1024)), 200, `{"status":"OK"}`)
-	})
-}
-
-func TestShed(t *testing.T) {
-	e := emulate(t, routes)
-	first := e.post("/track/1", make([]byte, 2<<20))
-	e.wantAnswer(first, 202, "")
-	second := e.InitializeHttpContext()
-	e.CallOnRequestHeaders(second, headers("POST", "/track/2"), false)
-	e.CallOnRequestBody(second, make([]byte, 1<<19), false)
-	e.CallOnRequestBody(second, make([]byte, 1<<19), false)
-	if r := e.GetSentLocalResponse(second); r != nil {
-		t.Error("answered before the request was whole: that costs the client its connection")
-	}
-	e.CallOnRequestBody(second, make([]byte, 1<<19), true)
-	r := e.wantAnswer(second, 503, `{"error":"overloaded","reason":"buffer_full"}`)
-	if header(r.Headers, "retry-after") == "" {
-		t.Error("no retry-after")
-	}
-	if n := e.counter("shed.buffer_full"); n != 1 {
-		t.Errorf("counted %d, want 1", n)
-	}
-	e.welcome()
-	e.ack(1)
-	e.wantAnswer(e.post("/track/3", make([]byte, 2<<20)), 202, "")
-}
-
-func TestTheClientLeaves(t *testing.T) {
-	e := emulate(t, routes)
-	id := e.InitializeHttpContext()
-	e.CallOnRequestHeaders(id, headers("POST", "/track/1"), false)
-	e.CallOnRequestBody(id, make([]byte, 1<<20), false)
-	e.CompleteHttpContext(id)
-	if n := e.counter("abandoned"); n != 1 {
-		t.Errorf("counted %d, want 1", n)
-	}
-	if held, _ := e.GetGaugeMetric("crowd.held_bytes"); held != 0 || e.opened != 0 {
-		t.Errorf("%d bytes held, %d streams opened, want none", held, e.opened)
-	}
 }
 
 func TestInvalidConfigurationPassesTrafficAndSaysSo(t *testing.T) {
@@ -315,39 +366,41 @@ func TestInvalidConfigurationPassesTrafficAndSaysSo(t *testing.T) {
 		"no topic":      `{"routes": [{"name": "leads", "match": {"path": "/leads"}}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			e := emulate(t, configuration)
-			id := e.InitializeHttpContext()
-			if a := e.CallOnRequestHeaders(id, headers("POST", "/leads"), false); a != types.ActionContinue {
-				t.Errorf("action %v", a)
-			}
-			e.CallOnRequestBody(id, []byte("x"), true)
-			e.CompleteHttpContext(id)
-			if n, err := e.GetCounterMetric("crowd.config_invalid"); err != nil || n != 1 {
-				t.Errorf("counted %d (%v), want 1", n, err)
-			}
-			if logs := e.GetCriticalLogs(); len(logs) != 1 || !strings.Contains(logs[0], "invalid configuration") {
-				t.Errorf("critical logs %q", logs)
-			}
-			if !e.FinishVM() {
-				t.Error("an empty plugin does not end")
-			}
+			play(t, configuration, func(t *testing.T, e *scene) {
+				id := e.InitializeHttpContext()
+				if a := e.CallOnRequestHeaders(id, headers("POST", "/leads"), false); a != types.ActionContinue {
+					t.Errorf("action %v", a)
+				}
+				e.CallOnRequestBody(id, []byte("x"), true)
+				e.CompleteHttpContext(id)
+				if n, err := e.GetCounterMetric("crowd.config_invalid"); err != nil || n != 1 {
+					t.Errorf("counted %d (%v), want 1", n, err)
+				}
+				if logs := e.GetCriticalLogs(); len(logs) != 1 || !strings.Contains(logs[0], "invalid configuration") {
+					t.Errorf("critical logs %q", logs)
+				}
+				if !e.FinishVM() {
+					t.Error("an empty plugin does not end")
+				}
+			})
 		})
 	}
 }
 
 func TestAPluginEndsWhenEverythingIsStored(t *testing.T) {
-	e := emulate(t, routes)
-	e.post("/leads", []byte("x"))
-	e.welcome()
-	e.Tick()
-	if e.FinishVM() {
-		t.Fatal("ended with a record that nobody has stored")
-	}
-	e.ack(1)
-	e.Tick()
-	if logs := e.GetCriticalLogs(); len(logs) != 0 {
-		t.Errorf("critical logs %q", logs)
-	}
+	play(t, routes, func(t *testing.T, e *scene) {
+		e.post("/leads", []byte("x"))
+		e.welcome()
+		e.Tick()
+		if e.FinishVM() {
+			t.Fatal("ended with a record that nobody has stored")
+		}
+		e.ack(1)
+		e.Tick()
+		if logs := e.GetCriticalLogs(); len(logs) != 0 {
+			t.Errorf("critical logs %q", logs)
+		}
+	})
 }
 
 // FuzzConfiguration starts a plugin with anything for a configuration: it may refuse it, but requests must pass
@@ -355,9 +408,9 @@ func TestAPluginEndsWhenEverythingIsStored(t *testing.T) {
 func FuzzConfiguration(f *testing.F) {
 	f.Add([]byte(routes))
 	f.Fuzz(func(t *testing.T, configuration []byte) {
-		e := emulate(t, string(configuration))
+		e := &newEmulated(t, string(configuration)).scene
 		id := e.post("/leads", []byte("x"))
-		if e.GetSentLocalResponse(id) == nil && e.GetCurrentHttpStreamAction(id) == types.ActionPause {
+		if e.GetSentLocalResponse(id) == nil && len(e.GetCurrentRequestBody(id)) == 0 {
 			t.Error("neither answered nor passed on")
 		}
 	})

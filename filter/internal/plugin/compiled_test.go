@@ -1,0 +1,367 @@
+package plugin
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/proxytest"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+)
+
+// buildModule compiles the filter as it is shipped, once for all tests.
+var buildModule = sync.OnceValues(func() (module, error) {
+	dir, err := os.MkdirTemp("", "crowd")
+	if err != nil {
+		return module{}, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	file := filepath.Join(dir, "crowd.wasm")
+	build := exec.Command("go", "build", "-buildmode=c-shared", "-trimpath", "-ldflags=-s -w", "-o", file,
+		"github.com/marceloboeira/crowd/filter")
+	build.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+	if out, err := build.CombinedOutput(); err != nil {
+		return module{}, fmt.Errorf("%w: %s", err, out)
+	}
+	code, err := os.ReadFile(file)
+	if err != nil {
+		return module{}, err
+	}
+	return module{code, wazero.NewCompilationCache()}, nil
+})
+
+type module struct {
+	code  []byte
+	cache wazero.CompilationCache
+}
+
+// Values of the proxy-wasm ABI (version 0.2.1) that the host side needs.
+const (
+	statusOK            = 0
+	statusNotFound      = 1
+	statusUnimplemented = 12
+
+	bufferRequestBody  = 0
+	bufferGRPCReceive  = 5
+	bufferPluginConfig = 7
+
+	mapRequestHeaders  = 0
+	mapRequestTrailers = 1
+)
+
+// compiled is a proxy for the module, on wazero: as much of the ABI as crowd uses. Every host call is counted
+// by name.
+type compiled struct {
+	scene
+	mod        api.Module
+	calls      map[string]int
+	properties map[string]string
+
+	effective uint32
+	next      uint32
+	requests  map[uint32]*compiledRequest
+	received  []byte // message of the stream, while it is delivered
+	config    []byte
+
+	metricNames []string
+	metrics     map[string]int64
+	logs        []string // critical
+	done        bool
+}
+
+type compiledRequest struct {
+	headers, trailers [][2]string
+	body              []byte
+	action            types.Action
+	response          *proxytest.LocalHttpResponse
+}
+
+func newCompiled(t *testing.T, configuration string, properties map[string]string) *compiled {
+	t.Helper()
+	m, err := buildModule()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &compiled{
+		calls: map[string]int{}, properties: properties, requests: map[uint32]*compiledRequest{},
+		metrics: map[string]int64{}, config: []byte(configuration), next: pluginContext,
+	}
+	ctx := t.Context()
+	runtime := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCompilationCache(m.cache))
+	t.Cleanup(func() { _ = runtime.Close(context.Background()) })
+	wasi_snapshot_preview1.MustInstantiate(ctx, runtime)
+	code, err := runtime.CompileModule(ctx, m.code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := runtime.NewHostModuleBuilder("env")
+	for _, f := range code.ImportedFunctions() {
+		from, name, _ := f.Import()
+		if from != "env" {
+			continue
+		}
+		env.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(_ context.Context, _ api.Module, stack []uint64) {
+			c.calls[name]++
+			for i, typ := range f.ParamTypes() {
+				if typ == api.ValueTypeI32 {
+					stack[i] = uint64(uint32(stack[i])) // the upper half is not defined
+				}
+			}
+			stack[0] = uint64(c.hostCall(name, stack))
+		}), f.ParamTypes(), f.ResultTypes()).Export(name)
+	}
+	if _, err := env.Instantiate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.mod, err = runtime.InstantiateModule(ctx, code, wazero.NewModuleConfig().WithStartFunctions("_initialize").
+		WithSysWalltime().WithSysNanotime().WithStderr(os.Stderr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.scene = scene{T: t, proxy: c}
+	c.export("proxy_on_context_create", uint64(pluginContext), 0)
+	c.export("proxy_on_vm_start", 0, 0)
+	if ok := c.export("proxy_on_configure", uint64(pluginContext), uint64(len(configuration))); ok != 1 {
+		t.Fatal("the plugin does not start")
+	}
+	return c
+}
+
+// export calls one of the module's functions and returns its first result, 0 where it has none.
+func (c *compiled) export(name string, args ...uint64) uint64 {
+	c.Helper()
+	out, err := c.mod.ExportedFunction(name).Call(c.Context(), args...)
+	if err != nil {
+		c.Fatalf("%s: %v", name, err)
+	}
+	if len(out) == 0 {
+		return 0
+	}
+	return out[0]
+}
+
+func (c *compiled) read(at, n uint64) []byte {
+	b, ok := c.mod.Memory().Read(uint32(at), uint32(n))
+	if !ok {
+		c.Fatalf("the module points at %d+%d, outside its memory", at, n)
+	}
+	return bytes.Clone(b)
+}
+
+// give copies bytes into memory that the module allocates and writes pointer and length where it wants them.
+func (c *compiled) give(b []byte, pointer, length uint64) uint32 {
+	at := uint64(0)
+	if len(b) > 0 {
+		at = c.export("proxy_on_memory_allocate", uint64(len(b)))
+		c.mod.Memory().Write(uint32(at), b)
+	}
+	c.mod.Memory().WriteUint32Le(uint32(pointer), uint32(at))
+	c.mod.Memory().WriteUint32Le(uint32(length), uint32(len(b)))
+	return statusOK
+}
+
+func (c *compiled) hostCall(name string, args []uint64) uint32 {
+	request := c.requests[c.effective]
+	switch name {
+	case "proxy_log":
+		if args[0] == 5 {
+			c.logs = append(c.logs, string(c.read(args[1], args[2])))
+		}
+		return statusOK
+	case "proxy_get_property":
+		path := strings.ReplaceAll(string(c.read(args[0], args[1])), "\x00", ".")
+		if value, ok := c.properties[path]; ok {
+			return c.give([]byte(value), args[2], args[3])
+		}
+		return statusNotFound
+	case "proxy_get_buffer_bytes":
+		switch args[0] {
+		case bufferPluginConfig:
+			return c.give(c.config, args[3], args[4])
+		case bufferGRPCReceive:
+			return c.give(c.received, args[3], args[4])
+		case bufferRequestBody:
+			return c.give(request.body, args[3], args[4])
+		}
+	case "proxy_set_buffer_bytes":
+		if args[0] == bufferRequestBody && args[4] == 0 {
+			request.body = nil
+			return statusOK
+		}
+	case "proxy_get_header_map_pairs":
+		switch args[0] {
+		case mapRequestHeaders:
+			return c.give(serialize(request.headers), args[1], args[2])
+		case mapRequestTrailers:
+			return c.give(serialize(request.trailers), args[1], args[2])
+		}
+	case "proxy_send_local_response":
+		request.response = &proxytest.LocalHttpResponse{
+			StatusCode: uint32(args[0]), Data: c.read(args[3], args[4]), Headers: deserialize(c.read(args[5], args[6])),
+		}
+		return statusOK
+	case "proxy_define_metric":
+		c.metricNames = append(c.metricNames, string(c.read(args[1], args[2])))
+		c.mod.Memory().WriteUint32Le(uint32(args[3]), uint32(len(c.metricNames)-1))
+		return statusOK
+	case "proxy_increment_metric":
+		c.metrics[c.metricNames[args[0]]] += int64(args[1])
+		return statusOK
+	case "proxy_set_tick_period_milliseconds":
+		return statusOK
+	case "proxy_done":
+		c.done = true
+		return statusOK
+	case "proxy_grpc_stream":
+		stream, status := c.OpenStream(string(c.read(args[0], args[1])), string(c.read(args[2], args[3])),
+			string(c.read(args[4], args[5])))
+		c.mod.Memory().WriteUint32Le(uint32(args[8]), stream)
+		return status
+	case "proxy_grpc_send":
+		return c.SendMessage(uint32(args[0]), c.read(args[1], args[2]))
+	case "proxy_grpc_cancel":
+		return statusOK
+	}
+	c.Errorf("the module calls %s%v, which this host does not have", name, args)
+	return statusUnimplemented
+}
+
+func serialize(pairs [][2]string) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, uint32(len(pairs)))
+	for _, p := range pairs {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[0])))
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[1])))
+	}
+	for _, p := range pairs {
+		b = append(append(append(append(b, p[0]...), 0), p[1]...), 0)
+	}
+	return b
+}
+
+func deserialize(b []byte) [][2]string {
+	n := int(binary.LittleEndian.Uint32(b))
+	sizes, data := b[4:], b[4+8*n:]
+	text := func(i int) string {
+		size := binary.LittleEndian.Uint32(sizes[4*i:])
+		s := string(data[:size])
+		data = data[size+1:]
+		return s
+	}
+	pairs := make([][2]string, n)
+	for i := range pairs {
+		pairs[i] = [2]string{text(2 * i), text(2*i + 1)}
+	}
+	return pairs
+}
+
+func (c *compiled) InitializeHttpContext() uint32 {
+	c.next++
+	c.requests[c.next] = &compiledRequest{}
+	c.export("proxy_on_context_create", uint64(c.next), uint64(pluginContext))
+	return c.next
+}
+
+func (c *compiled) act(name string, id uint32, args ...uint64) types.Action {
+	c.effective = id
+	c.requests[id].action = types.Action(c.export(name, append([]uint64{uint64(id)}, args...)...))
+	return c.requests[id].action
+}
+
+func number(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (c *compiled) CallOnRequestHeaders(id uint32, headers [][2]string, end bool) types.Action {
+	c.requests[id].headers = headers
+	return c.act("proxy_on_request_headers", id, uint64(len(headers)), number(end))
+}
+
+func (c *compiled) CallOnRequestBody(id uint32, body []byte, end bool) types.Action {
+	c.requests[id].body = append(c.requests[id].body, body...)
+	return c.act("proxy_on_request_body", id, uint64(len(c.requests[id].body)), number(end))
+}
+
+func (c *compiled) CallOnRequestTrailers(id uint32, trailers [][2]string) types.Action {
+	c.requests[id].trailers = trailers
+	return c.act("proxy_on_request_trailers", id, uint64(len(trailers)))
+}
+
+func (c *compiled) CompleteHttpContext(id uint32) {
+	c.effective = id
+	c.export("proxy_on_log", uint64(id))
+	c.export("proxy_on_delete", uint64(id))
+}
+
+func (c *compiled) GetSentLocalResponse(id uint32) *proxytest.LocalHttpResponse {
+	return c.requests[id].response
+}
+
+func (c *compiled) GetCurrentRequestBody(id uint32) []byte { return c.requests[id].body }
+
+func (c *compiled) Tick() { c.export("proxy_on_tick", uint64(pluginContext)) }
+
+func (c *compiled) FinishVM() bool { return c.export("proxy_on_done", uint64(pluginContext)) != 0 }
+
+func (c *compiled) GetCriticalLogs() []string { return c.logs }
+
+func (c *compiled) GetCounterMetric(name string) (uint64, error) {
+	value, err := c.GetGaugeMetric(name)
+	return uint64(value), err
+}
+
+func (c *compiled) GetGaugeMetric(name string) (uint64, error) {
+	value, ok := c.metrics[name]
+	if !ok {
+		for _, defined := range c.metricNames {
+			if defined == name {
+				return 0, nil
+			}
+		}
+		return 0, errors.New("no metric " + name)
+	}
+	return uint64(value), nil
+}
+
+func (c *compiled) deliver(stream uint32, message []byte) {
+	c.received = message
+	c.export("proxy_on_grpc_receive", uint64(pluginContext), uint64(stream), uint64(len(message)))
+}
+
+// TestHostCallsPerRequest guards what a request costs beyond its bytes: calls across the module's border.
+func TestHostCallsPerRequest(t *testing.T) {
+	c := newCompiled(t, routes, map[string]string{"source.address": "10.1.2.3:4444"})
+	c.CompleteHttpContext(c.post("/leads", []byte("first")))
+	c.welcome()
+	c.ack(1)
+
+	clear(c.calls)
+	c.CompleteHttpContext(c.post("/leads", make([]byte, 512)))
+	want := map[string]int{
+		"proxy_get_header_map_pairs": 1, "proxy_get_property": 1, "proxy_get_buffer_bytes": 1, "proxy_set_buffer_bytes": 1,
+		"proxy_send_local_response": 1, "proxy_grpc_send": 1,
+	}
+	if fmt.Sprint(c.calls) != fmt.Sprint(want) {
+		t.Errorf("an absorbed request makes the host calls %v, want %v", c.calls, want)
+	}
+
+	clear(c.calls)
+	c.CompleteHttpContext(c.post("/other", make([]byte, 512)))
+	want = map[string]int{"proxy_get_header_map_pairs": 1}
+	if fmt.Sprint(c.calls) != fmt.Sprint(want) {
+		t.Errorf("a request that is not ours makes the host calls %v, want %v", c.calls, want)
+	}
+}
