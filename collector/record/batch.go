@@ -32,8 +32,8 @@ type UplinkID [16]byte
 // NewUplinkID makes one from the runtime's ChaCha8 generator; crypto/rand would nearly double the module.
 func NewUplinkID() UplinkID {
 	var id UplinkID
-	binary.LittleEndian.PutUint64(id[:8], rand.Uint64()) //nolint:gosec // no secret
-	binary.LittleEndian.PutUint64(id[8:], rand.Uint64()) //nolint:gosec // no secret
+	binary.LittleEndian.PutUint64(id[:8], rand.Uint64())
+	binary.LittleEndian.PutUint64(id[8:], rand.Uint64())
 	return id
 }
 

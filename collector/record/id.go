@@ -20,8 +20,8 @@ var ErrID = errors.New("not a record id")
 // crypto/rand, without a host call per request. An ID is no secret.
 func NewID(t time.Time) ID {
 	var id ID
-	binary.BigEndian.PutUint64(id[0:8], uint64(t.UnixMilli())<<16|0x7000|rand.Uint64()&0x0fff) //nolint:gosec // no secret
-	binary.BigEndian.PutUint64(id[8:16], 1<<63|rand.Uint64()>>2)                               //nolint:gosec // no secret
+	binary.BigEndian.PutUint64(id[0:8], uint64(t.UnixMilli())<<16|0x7000|rand.Uint64()&0x0fff)
+	binary.BigEndian.PutUint64(id[8:16], 1<<63|rand.Uint64()>>2)
 	return id
 }
 

@@ -123,7 +123,7 @@ func Parse(raw []byte) (Record, error) {
 			copy(r.ID[:], f.bytes)
 			seen = true
 		case fieldReceived:
-			r.Received = time.Unix(0, int64(f.scalar)) //nolint:gosec // sfixed64 is two's complement
+			r.Received = time.Unix(0, int64(f.scalar))
 		case fieldRoute:
 			r.Route = text(f.bytes)
 		case fieldAck:

@@ -29,7 +29,7 @@ func (r *request) answerShed() {
 	r.plugin.metrics.shed[r.refusal].add()
 	r.respond(503, [][2]string{
 		{"content-type", jsonType},
-		{"retry-after", strconv.Itoa(1 + rand.IntN(3))}, //nolint:gosec // jitter
+		{"retry-after", strconv.Itoa(1 + rand.IntN(3))},
 	}, []byte(`{"error":"overloaded","reason":"`+r.refusal.String()+`"}`))
 }
 

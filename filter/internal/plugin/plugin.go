@@ -8,6 +8,7 @@
 package plugin
 
 import (
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -76,7 +77,7 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 		MaxBufferBytes:     int(config.MaxBufferBytes),
 		MaxBatchBytes:      int(config.MaxBatchBytes),
 		UnreachableTimeout: time.Duration(config.UnreachableTimeout),
-		Rand:               rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())), //nolint:gosec // jitter
+		Rand:               rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}, &host{cluster: config.Cluster})
 	abi.Handle(p.id, p)
 	if err := proxywasm.SetTickPeriodMilliSeconds(tickMilliseconds); err != nil {
@@ -87,7 +88,7 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 
 func readTable() (*route.Table, error) {
 	raw, err := proxywasm.GetPluginConfiguration()
-	if err != nil && err != types.ErrorStatusNotFound { //nolint:errorlint // the SDK returns it bare
+	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) {
 		return nil, err
 	}
 	config, err := route.ParseJSON(raw)
