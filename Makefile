@@ -1,0 +1,116 @@
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+PREFIX   ?= /usr/local
+FUZZTIME ?= 20s
+VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+compose  := docker compose --file examples/docker-compose/compose.yaml
+# Everything but the end-to-end tests, which need the two binaries, Kafka and Envoy.
+units     = $$(go list ./... | grep -v '/e2e')
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z0-9]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+##@ Build
+
+.PHONY: build bin/crowd bin/crowd.wasm
+build: bin/crowd bin/crowd.wasm ## Build bin/crowd and bin/crowd.wasm
+
+# Phony although they are files: go knows better than make when they are stale.
+bin/crowd:
+	CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o $@ .
+
+bin/crowd.wasm:
+	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags '-s -w' -o $@ ./filter
+
+.PHONY: install
+install: build ## Install into $(PREFIX): bin/crowd, lib/crowd/crowd.wasm
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/lib/crowd'
+	install -m 0755 bin/crowd '$(DESTDIR)$(PREFIX)/bin/crowd'
+	install -m 0644 bin/crowd.wasm '$(DESTDIR)$(PREFIX)/lib/crowd/crowd.wasm'
+
+.PHONY: run
+run: build ## Run the whole of crowd on this machine (bin/crowd dev)
+	bin/crowd dev
+
+.PHONY: clean
+clean: ## Remove what build made
+	rm -rf bin
+
+##@ Test
+
+.PHONY: test
+test: unit e2e ## Run all tests: unit, then end-to-end
+
+.PHONY: unit
+unit: ## Run the unit tests, under the race detector
+	go test -race -timeout 5m $(units)
+
+.PHONY: e2e
+e2e: build ## Run the end-to-end tests: real Envoy, real Kafka, real processes
+	go test -count=1 -p 1 -timeout 8m ./e2e/...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz target for FUZZTIME (20s)
+	grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed -E 's|/[^/]+:func | |' \
+	| while read -r package target; do \
+		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+	done
+
+.PHONY: bench
+bench: ## Run the Go benchmarks
+	go test -run '^$$' -bench . -benchmem $(units)
+
+##@ Keep in order
+
+# The content of the work tree under git's name for it, dirty or not, without touching the index.
+worktree = dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; \
+	export GIT_INDEX_FILE="$$dir/index"; git add --all; git write-tree
+
+.PHONY: check
+check: ## Generate, tidy, format and lint; fail if that changes a file
+	@before=$$($(worktree)); \
+	$(MAKE) generate tidy format; \
+	after=$$($(worktree)); \
+	if [ "$$before" != "$$after" ]; then \
+		git --no-pager diff --stat "$$before" "$$after"; \
+		echo 'make check: these files were not up to date; now they are' >&2; \
+		exit 1; \
+	fi
+	$(MAKE) lint
+	go test ./examples/docker-compose
+
+.PHONY: generate
+generate: ## Generate code
+	go generate ./...
+
+.PHONY: tidy
+tidy:
+	go mod tidy
+
+.PHONY: format
+format: ## Format the code
+	go run $(golangci) fmt
+
+# Twice, as the filter has files that only its own platform sees. The linter is told of that platform, and still
+# runs on this one; tests run on this one only.
+.PHONY: lint
+lint: ## Lint the code
+	go run $(golangci) run
+	go run -exec 'env GOOS=wasip1 GOARCH=wasm' $(golangci) run --tests=false ./filter/...
+
+##@ Try it in containers
+
+.PHONY: compose
+compose: ## Start Envoy, Kafka and crowd in containers and wait until they are ready
+	$(compose) up --build --detach --wait
+
+.PHONY: decompose
+decompose: ## Remove those containers and their data
+	$(compose) down --volumes
