@@ -1,0 +1,205 @@
+package route
+
+import (
+	"cmp"
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Decode reads a document, strictly, and validates it. It returns every error, in the document's order where
+// positions are known; the Config is whole only if there is none.
+//
+// A field may be null, which is as if it were absent. It may not be written as empty or 0 where that would
+// silently become its default. What could not be read is not complained of again as missing.
+func Decode(doc Node) (Config, []FieldError) {
+	var c Config
+	if doc.Kind == Null {
+		return c, []FieldError{{
+			Message: "the document is empty (allowed: routes, and with them uplink and defaults)",
+			Line:    doc.Line, Column: doc.Column,
+		}}
+	}
+	d := decoder{fields: map[reflect.Type][]string{}, unread: map[string]bool{}}
+	d.value(&doc, reflect.ValueOf(&c).Elem(), "")
+	for _, e := range c.Validate() {
+		if !d.overlapsUnread(e.Path) {
+			e.Line, e.Column = doc.Position(e.Path)
+			d.errs = append(d.errs, e)
+		}
+	}
+	slices.SortStableFunc(d.errs, func(a, b FieldError) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	return c, d.errs
+}
+
+type decoder struct {
+	errs []FieldError
+	// fields holds the names of a struct's fields, by their index.
+	fields map[reflect.Type][]string
+	// unread holds the path of all that could not be read (true) and of what is around it (false).
+	unread map[string]bool
+}
+
+func (d *decoder) fail(path string, line, column int, format string, args ...any) {
+	d.errs = append(d.errs, FieldError{Path: path, Message: fmt.Sprintf(format, args...), Line: line, Column: column})
+	d.markUnread(path)
+}
+
+func (d *decoder) markUnread(path string) {
+	d.unread[path] = true
+	for path != "" {
+		path = parentPath(path)
+		if _, known := d.unread[path]; known {
+			return
+		}
+		d.unread[path] = false
+	}
+}
+
+// overlapsUnread reports whether something at path, in it or around it could not be read.
+func (d *decoder) overlapsUnread(path string) bool {
+	if _, ok := d.unread[path]; ok {
+		return true
+	}
+	for path != "" {
+		path = parentPath(path)
+		if d.unread[path] {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *decoder) value(n *Node, v reflect.Value, path string) {
+	switch {
+	case n.Kind == Unreadable:
+		d.fail(path, n.Line, n.Column, "%s", n.Text)
+		return
+	case n.Kind == Null:
+		return
+	case v.Kind() == reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		d.value(n, v.Elem(), path)
+		return
+	}
+	if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		if n.Kind != String && n.Kind != Number {
+			d.wrongKind(n, path, reflect.TypeFor[string]())
+		} else if err := text.UnmarshalText([]byte(n.Text)); err != nil {
+			d.fail(path, n.Line, n.Column, "%v", err)
+		}
+		return
+	}
+	want, ok := wantedKinds[v.Kind()]
+	switch {
+	case !ok:
+		panic("BUG: the route language has no values of type " + v.Type().String())
+	case n.Kind != want:
+		d.wrongKind(n, path, v.Type())
+	case want == Object:
+		d.object(n, v, path)
+	case want == List:
+		v.Set(reflect.MakeSlice(v.Type(), len(n.Items), len(n.Items)))
+		for i := range n.Items {
+			d.value(&n.Items[i], v.Index(i), itemPath(path, i))
+		}
+	case want == String:
+		v.SetString(n.Text)
+	case want == Bool:
+		v.SetBool(n.Text == "true")
+	case want == Number:
+		i, err := strconv.Atoi(n.Text)
+		if err != nil {
+			d.fail(path, n.Line, n.Column, "%s is not a whole number (allowed: digits)", quote(n.Text))
+			return
+		}
+		v.SetInt(int64(i))
+	}
+}
+
+var wantedKinds = map[reflect.Kind]Kind{
+	reflect.Struct: Object,
+	reflect.Slice:  List,
+	reflect.String: String,
+	reflect.Bool:   Bool,
+	reflect.Int:    Number,
+}
+
+func (d *decoder) wrongKind(n *Node, path string, wanted reflect.Type) {
+	want := wantedKinds[wanted.Kind()]
+	allowed := want.String()
+	switch {
+	case want == Object:
+		allowed += ": " + strings.Join(d.fieldNames(wanted), ", ")
+	case want == String && (n.Kind == Number || n.Kind == Bool):
+		allowed += ", which this becomes in quotes"
+	}
+	d.fail(path, n.Line, n.Column, "is %s (allowed: %s)", n.Kind, allowed)
+}
+
+func (d *decoder) object(n *Node, v reflect.Value, path string) {
+	names := d.fieldNames(v.Type())
+	seen := make(map[string]*Field, len(n.Fields))
+	for i := range n.Fields {
+		f := &n.Fields[i]
+		at := fieldPath(path, f.Name)
+		index := slices.Index(names, f.Name)
+		if first, again := seen[f.Name]; again {
+			d.givenTwice(f, first, at)
+			continue
+		}
+		seen[f.Name] = f
+		switch {
+		case index < 0 && f.Value.Kind == Unreadable:
+			d.fail(at, f.Line, f.Column, "%s", f.Value.Text)
+		case index < 0:
+			d.unknownField(f, path, names)
+		default:
+			d.field(&f.Value, v.Field(index), at)
+		}
+	}
+}
+
+func (d *decoder) givenTwice(f, first *Field, path string) {
+	where := ""
+	if first.Line > 0 {
+		where = fmt.Sprintf(", first in line %d", first.Line)
+	}
+	d.fail(path, f.Line, f.Column, "is given twice%s (allowed: once)", where)
+}
+
+// field is value, and guards against a scalar that would be taken for an absent one.
+func (d *decoder) field(n *Node, v reflect.Value, path string) {
+	before := len(d.errs)
+	d.value(n, v, path)
+	scalar := n.Kind == String || n.Kind == Number
+	if scalar && v.IsZero() && len(d.errs) == before {
+		d.fail(path, n.Line, n.Column, "is %s (allowed: leave it out, or give a value)", cmp.Or(n.Text, "empty"))
+	}
+}
+
+func (d *decoder) unknownField(f *Field, path string, names []string) {
+	guess := ""
+	if name := nearest(f.Name, names); name != "" {
+		guess = ", did you mean " + name + "?"
+		d.markUnread(fieldPath(path, name))
+	}
+	d.fail(fieldPath(path, f.Name), f.Line, f.Column, "unknown field%s (allowed: %s)", guess, strings.Join(names, ", "))
+}
+
+func (d *decoder) fieldNames(t reflect.Type) []string {
+	if names, ok := d.fields[t]; ok {
+		return names
+	}
+	names := make([]string, t.NumField())
+	for i := range names {
+		names[i], _, _ = strings.Cut(t.Field(i).Tag.Get("json"), ",")
+	}
+	d.fields[t] = names
+	return names
+}

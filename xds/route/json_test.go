@@ -1,0 +1,131 @@
+package route
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// full has every field of the language.
+const full = `{
+	"uplink": {"cluster": "outbound|9001||collector.crowd", "max_buffer_bytes": "128MiB", "max_batch_bytes": 65536, "unreachable_timeout": "1m0s"},
+	"defaults": {"ack": "memory", "max_body": "2MiB", "answer": {"status": 202, "body": "", "content_type": "text/plain"}},
+	"routes": [{
+		"name": "orders",
+		"match": {
+			"path": "/orders", "hosts": ["*.shop.example"], "methods": ["POST"],
+			"headers": [
+				{"name": "a", "exact": ""}, {"name": "b", "prefix": "x"}, {"name": "c", "safe_regex": "[0-9]+"},
+				{"name": "d", "present": false}, {"name": "e"}
+			]
+		},
+		"topic": "orders", "key": "%REQ(x-customer)%", "ack": "memory", "max_body": 512,
+		"answer": {"status": 200, "body": "ok"}
+	}]
+}`
+
+func TestParseJSON(t *testing.T) {
+	got, err := ParseJSON([]byte(full))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Uplink: Uplink{Cluster: "outbound|9001||collector.crowd", MaxBufferBytes: 128 << 20, MaxBatchBytes: 64 << 10, UnreachableTimeout: 60e9},
+		Defaults: Defaults{
+			Ack: LevelMemory, MaxBody: 2 << 20,
+			Answer: &Answer{Status: 202, Body: new(""), ContentType: "text/plain"},
+		},
+		Routes: []Route{{
+			Name: "orders",
+			Match: Match{
+				Path: "/orders", Hosts: []string{"*.shop.example"}, Methods: []string{"POST"},
+				Headers: []HeaderMatch{
+					{Name: "a", Exact: new("")},
+					{Name: "b", Prefix: new("x")},
+					{Name: "c", SafeRegex: new("[0-9]+")},
+					{Name: "d", Present: new(false)},
+					{Name: "e"},
+				},
+			},
+			Topic: "orders", Key: "%REQ(x-customer)%", Ack: LevelMemory, MaxBody: 512,
+			Answer: &Answer{Status: 200, Body: new("ok")},
+		}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	checkRoundTrip(t, got)
+}
+
+// checkRoundTrip checks that a document which was read is the same after writing and reading it again.
+func checkRoundTrip(t *testing.T, c Config) {
+	t.Helper()
+	written, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseJSON(written)
+	if err != nil {
+		t.Fatalf("%s: %v", written, err)
+	}
+	if diff := cmp.Diff(c, again, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("after writing and reading (-first +second):\n%s", diff)
+	}
+}
+
+func TestParseJSONErrors(t *testing.T) {
+	for document, want := range map[string][]string{
+		"":                      {"the document is empty (allowed: routes, and with them uplink and defaults)"},
+		" \n":                   {"the document is empty (allowed: routes, and with them uplink and defaults)"},
+		"null":                  {"the document is empty (allowed: routes, and with them uplink and defaults)"},
+		"{}":                    {"routes: is missing (allowed: a list of routes, [] for none)"},
+		"[]":                    {"is a list (allowed: a group of fields: uplink, defaults, routes)"},
+		`{"routes":[]`:          {"read routes as JSON: byte 12: unexpected end of JSON input"},
+		`{"routes":[]} {}`:      {"read routes as JSON: byte 15: invalid character '{' after top-level value"},
+		"{\"routes\":\"\xff\"}": {"read routes as JSON: not UTF-8"},
+		strings.Repeat("[", 40) + strings.Repeat("]", 40): {"read routes as JSON: nested deeper than 32"},
+		`{"Routes":[]}`: {
+			"Routes: unknown field, did you mean routes? (allowed: uplink, defaults, routes)",
+		},
+		`{"routes":[],"routes":[]}`: {"routes: is given twice (allowed: once)"},
+		`{"routes":[{"name":"a","match":{"path":"/a"},"topic":"t","max_body":1.5,"answer":{"status":2e2}}], "uplink": null}`: {
+			`routes[0].max_body: "1.5" is not a size (allowed: bytes, or a whole number with KiB, MiB, GiB, KB, MB or GB)`,
+			`routes[0].answer.status: "2e2" is not a whole number (allowed: digits)`,
+		},
+		`{"routes":[{"match":{"path":"a","x\n":1}}]}`: {
+			`routes[0].match."x\n": unknown field (allowed: path, prefix, safe_regex, hosts, methods, headers)`,
+			"routes[0].name: is missing (allowed: a name of its own for each route)",
+			`routes[0].match.path: "a" is not a path (allowed: to begin with /)`,
+			"routes[0].topic: is missing (allowed: the name of a Kafka topic)",
+		},
+	} {
+		_, err := ParseJSON([]byte(document))
+		if err == nil {
+			t.Errorf("%q: no error", document)
+			continue
+		}
+		if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", document, diff)
+		}
+	}
+}
+
+func FuzzParseJSON(f *testing.F) {
+	for _, document := range []string{"", "null", "{}", full, `{"routes":[{"name":7,"name":"a"}],"x":[{}]}`} {
+		f.Add([]byte(document))
+	}
+	f.Fuzz(func(t *testing.T, document []byte) {
+		c, err := ParseJSON(document)
+		if err != nil {
+			return
+		}
+		if _, err := Compile(c); err != nil {
+			t.Fatalf("read and not compiled: %v", err)
+		}
+		c.Warnings()
+		checkRoundTrip(t, c)
+	})
+}

@@ -1,0 +1,231 @@
+package route
+
+import (
+	"fmt"
+	"testing"
+)
+
+func compile(t testing.TB, c Config) *Table {
+	t.Helper()
+	table, err := Compile(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func TestMatch(t *testing.T) {
+	header := func(h HeaderMatch) Match { return Match{Path: "/", Headers: []HeaderMatch{h}} }
+	for name, test := range map[string]struct {
+		match   Match
+		matches []Request
+		misses  []Request
+	}{
+		"path": {
+			Match{Path: "/a"},
+			[]Request{{Path: "/a"}, {Path: "/a?b"}, {Path: "/a#b?c"}, {Path: "/a?#"}},
+			[]Request{{Path: "/A"}, {Path: "/a/"}, {Path: "/%61"}, {Path: "//a"}, {Path: ""}, {Path: "?/a"}},
+		},
+		"prefix": {
+			Match{Prefix: "/a/"},
+			[]Request{{Path: "/a/"}, {Path: "/a/b?c"}, {Path: "/a/../b"}},
+			[]Request{{Path: "/a"}, {Path: "/a?/"}, {Path: "/A/"}, {Path: ""}},
+		},
+		"safe_regex": {
+			Match{SafeRegex: "/a|/b[0-9]+"},
+			[]Request{{Path: "/a"}, {Path: "/b12?c"}},
+			[]Request{{Path: "/ab"}, {Path: "/x/a"}, {Path: "/b12/"}, {Path: "/a\n"}, {Path: "/b"}},
+		},
+		"unclosed quotation": {Match{SafeRegex: `/\Q(a`}, []Request{{Path: "/(a"}}, []Request{{Path: "/(a)"}}},
+		"methods": {
+			Match{Path: "/", Methods: []string{"POST", "PUT"}},
+			[]Request{{Path: "/", Method: "POST"}, {Path: "/", Method: "PUT"}},
+			[]Request{{Path: "/", Method: "post"}, {Path: "/", Method: "GET"}, {Path: "/"}},
+		},
+		"host": {
+			Match{Path: "/", Hosts: []string{"Shop.Example"}},
+			[]Request{{Path: "/", Authority: "shop.example"}, {Path: "/", Authority: "SHOP.example:8080"}},
+			[]Request{{Path: "/", Authority: "a.shop.example"}, {Path: "/", Authority: "shop.example."}, {Path: "/"}, {Path: "/", Authority: ":80"}},
+		},
+		"host's suffix": {
+			Match{Path: "/", Hosts: []string{"*.shop.example"}},
+			[]Request{{Path: "/", Authority: "a.shop.example:1"}, {Path: "/", Authority: "a.B.shop.Example"}},
+			[]Request{{Path: "/", Authority: "shop.example"}, {Path: "/", Authority: ".shop.example"}},
+		},
+		"host's prefix": {
+			Match{Path: "/", Hosts: []string{"shop.*"}},
+			[]Request{{Path: "/", Authority: "shop.example"}, {Path: "/", Authority: "SHOP.a.b:80"}},
+			[]Request{{Path: "/", Authority: "shop."}, {Path: "/", Authority: "shop.:80"}, {Path: "/", Authority: "a.shop.b"}},
+		},
+		"host's address": {
+			Match{Path: "/", Hosts: []string{"[2001:DB8::1]", "10.0.0.1"}},
+			[]Request{{Path: "/", Authority: "[2001:db8::1]"}, {Path: "/", Authority: "[2001:DB8::1]:80"}, {Path: "/", Authority: "10.0.0.1:80"}},
+			[]Request{{Path: "/", Authority: "2001:db8::1"}, {Path: "/", Authority: "[2001:db8::2]"}},
+		},
+		"any host": {Match{Path: "/", Hosts: []string{"a", "*"}}, []Request{{Path: "/"}, {Path: "/", Authority: "b:1"}}, nil},
+		"no letter but ASCII's": {
+			Match{Path: "/", Hosts: []string{"kelvin"}}, nil, []Request{{Path: "/", Authority: "\u212aelvin"}},
+		},
+		"header, present": {
+			header(HeaderMatch{Name: "X-A"}),
+			[]Request{{Path: "/", Headers: [][2]string{{"x-a", ""}}}},
+			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-b", "1"}}}},
+		},
+		"header, absent": {
+			header(HeaderMatch{Name: "x-a", Present: new(false)}),
+			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-b", "1"}}}},
+			[]Request{{Path: "/", Headers: [][2]string{{"x-a", ""}}}},
+		},
+		"header, exact": {
+			header(HeaderMatch{Name: "x-a", Exact: new("1,2")}),
+			[]Request{{Path: "/", Headers: [][2]string{{"x-a", "1,2"}}}, {Path: "/", Headers: [][2]string{{"x-a", "1"}, {"x-b", ""}, {"x-a", "2"}}}},
+			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-a", "1"}}}, {Path: "/", Headers: [][2]string{{"x-a", "1, 2"}}}},
+		},
+		"header, exactly nothing": {
+			header(HeaderMatch{Name: "x-a", Exact: new("")}),
+			[]Request{{Path: "/", Headers: [][2]string{{"x-a", ""}}}},
+			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-a", ""}, {"x-a", ""}}}},
+		},
+		"header, prefix": {
+			header(HeaderMatch{Name: "x-a", Prefix: new("Be")}),
+			[]Request{{Path: "/", Headers: [][2]string{{"x-a", "Bearer"}}}},
+			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-a", "bearer"}}}, {Path: "/", Headers: [][2]string{{"x-a", "B"}}}},
+		},
+		"header, safe_regex": {
+			header(HeaderMatch{Name: "x-a", SafeRegex: new("[0-9]*")}),
+			[]Request{{Path: "/", Headers: [][2]string{{"x-a", "12"}}}, {Path: "/", Headers: [][2]string{{"x-a", ""}}}},
+			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-a", "12a"}}}},
+		},
+		"all headers": {
+			Match{Path: "/", Headers: []HeaderMatch{{Name: "x-a"}, {Name: "x-b"}}},
+			[]Request{{Path: "/", Headers: [][2]string{{"x-b", ""}, {"x-a", ""}}}},
+			[]Request{{Path: "/", Headers: [][2]string{{"x-b", ""}}}, {Path: "/", Headers: [][2]string{{"x-a", ""}}}},
+		},
+	} {
+		table := compile(t, one(func(_ *Config, r *Route) { r.Match = test.match }))
+		for _, request := range test.matches {
+			if table.Match(&request) == nil {
+				t.Errorf("%s: %+v is not matched", name, request)
+			}
+		}
+		for _, request := range test.misses {
+			if table.Match(&request) != nil {
+				t.Errorf("%s: %+v is matched", name, request)
+			}
+		}
+	}
+}
+
+// mixed has routes of every kind for the same paths, the general ones first where they have conditions.
+var mixed = Config{Routes: []Route{
+	{Name: "regex-post", Match: Match{SafeRegex: "/a/[0-9]+", Methods: []string{"POST"}}, Topic: "t"},
+	{Name: "prefix-put", Match: Match{Prefix: "/a", Methods: []string{"PUT"}}, Topic: "t"},
+	{Name: "path-header", Match: Match{Path: "/a/1", Headers: []HeaderMatch{{Name: "x-a", Exact: new("1")}}}, Topic: "t"},
+	{Name: "long-prefix", Match: Match{Prefix: "/a/1"}, Topic: "t"},
+	{Name: "path-host", Match: Match{Path: "/a/2", Hosts: []string{"*.example"}}, Topic: "t"},
+	{Name: "regex", Match: Match{SafeRegex: "/a/.*"}, Topic: "t"},
+	{Name: "root", Match: Match{Prefix: "/"}, Topic: "t"},
+}}
+
+func TestFirstMatchWins(t *testing.T) {
+	table := compile(t, mixed)
+	for _, test := range []struct {
+		request Request
+		want    string
+	}{
+		{Request{Method: "POST", Path: "/a/1"}, "regex-post"},
+		{Request{Method: "PUT", Path: "/a/1"}, "prefix-put"},
+		{Request{Path: "/a/1", Headers: [][2]string{{"x-a", "1"}}}, "path-header"},
+		{Request{Path: "/a/1"}, "long-prefix"},
+		{Request{Path: "/a/12"}, "long-prefix"},
+		{Request{Path: "/a/2", Authority: "a.example"}, "path-host"},
+		{Request{Path: "/a/2"}, "regex"},
+		{Request{Path: "/a"}, "root"},
+		{Request{Path: "/"}, "root"},
+	} {
+		if got := table.Match(&test.request); got == nil || got.Name != test.want {
+			t.Errorf("%+v takes %v, want %s", test.request, got, test.want)
+		}
+	}
+	if got := table.Match(&Request{Method: "OPTIONS", Path: "*"}); got != nil {
+		t.Errorf("* takes %s", got.Name)
+	}
+}
+
+func TestMatchDoesNotAllocate(t *testing.T) {
+	table := compile(t, mixed)
+	for _, request := range []Request{
+		{Method: "POST", Path: "/a/1?x", Authority: "A.Example:80"},
+		{Method: "GET", Path: "/a/1", Headers: [][2]string{{":path", "/a/1"}, {"x-a", "1"}}},
+		{Method: "GET", Path: "/a/2", Authority: "a.EXAMPLE"},
+		{Method: "GET", Path: "/a/x"},
+		{Method: "GET", Path: "x"},
+	} {
+		if n := testing.AllocsPerRun(100, func() { table.Match(&request) }); n != 0 {
+			t.Errorf("%+v: %v allocations", request, n)
+		}
+	}
+}
+
+func TestRuleDefaults(t *testing.T) {
+	rule := func(c Config) *Rule { return compile(t, c).Match(&Request{Path: "/leads"}) }
+	for name, test := range map[string]struct {
+		change            func(c *Config, r *Route)
+		maxBody, status   int
+		body, contentType string
+	}{
+		"built in": {func(*Config, *Route) {}, 1 << 20, 200, `{"status":"OK"}`, "application/json;charset=UTF-8"},
+		"document's": {func(c *Config, _ *Route) {
+			c.Defaults = Defaults{MaxBody: 5, Answer: &Answer{Status: 202, Body: new("ok"), ContentType: "text/plain"}}
+		}, 5, 202, "ok", "text/plain"},
+		"route's, field by field": {func(c *Config, r *Route) {
+			c.Defaults = Defaults{MaxBody: 5, Answer: &Answer{Status: 202, ContentType: "text/plain"}}
+			r.MaxBody, r.Answer = 6, &Answer{Body: new("mine")}
+		}, 6, 202, "mine", "text/plain"},
+		"no body, no type": {func(_ *Config, r *Route) {
+			r.Answer = &Answer{Status: 204, Body: new("")}
+		}, 1 << 20, 204, "", ""},
+	} {
+		got := rule(one(test.change))
+		if got.Ack != LevelMemory || got.MaxBody != test.maxBody || got.Status != test.status || string(got.Body) != test.body || got.ContentType != test.contentType {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+func TestUplinkDefaults(t *testing.T) {
+	want := Uplink{Cluster: "crowd_collector", MaxBufferBytes: 64 << 20, MaxBatchBytes: 256 << 10, UnreachableTimeout: 30e9}
+	if got := compile(t, one(func(*Config, *Route) {})).Uplink(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	want.Cluster = "other"
+	if got := compile(t, one(func(c *Config, _ *Route) { c.Uplink.Cluster = "other" })).Uplink(); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// BenchmarkMatch is to show that the time does not follow the number of routes.
+func BenchmarkMatch(b *testing.B) {
+	for _, routes := range []int{10, 10_000} {
+		c := Config{Routes: []Route{}}
+		for i := range routes {
+			match := Match{Path: fmt.Sprintf("/path/%d", i)}
+			if i%2 == 1 {
+				match = Match{Prefix: fmt.Sprintf("/prefix/%d/", i), Methods: []string{"POST"}}
+			}
+			c.Routes = append(c.Routes, Route{Name: fmt.Sprint(i), Match: match, Topic: "t"})
+		}
+		table := compile(b, c)
+		for name, path := range map[string]string{"path": "/path/8", "prefix": "/prefix/9/a", "none": "/other"} {
+			b.Run(fmt.Sprintf("%s/%d", name, routes), func(b *testing.B) {
+				b.ReportAllocs()
+				request := Request{Method: "POST", Authority: "shop.example", Path: path}
+				for b.Loop() {
+					if matched := table.Match(&request) != nil; matched == (name == "none") {
+						b.Fatal(request)
+					}
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,44 @@
+package route
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"regexp/syntax"
+)
+
+const (
+	maxRegexLength = 1024
+	// maxRegexProgram bounds the compiled form, in instructions: matching costs at most their number for each
+	// byte of the path.
+	maxRegexProgram = 5000
+)
+
+// compileRegex compiles an RE2 expression that must match the whole of a text. The expression "" matches only
+// the empty text.
+func compileRegex(expr string) (*regexp.Regexp, error) {
+	if len(expr) > maxRegexLength {
+		return nil, fmt.Errorf("is %d bytes long (allowed: at most %d)", len(expr), maxRegexLength)
+	}
+	parsed, err := syntax.Parse(expr, syntax.Perl)
+	if err != nil {
+		if at := (*syntax.Error)(nil); errors.As(err, &at) {
+			err = fmt.Errorf("%s in %s", at.Code, quote(at.Expr))
+		}
+		return nil, fmt.Errorf("is not a regular expression: %w (allowed: RE2 syntax)", err)
+	}
+	// The canonical form is wrapped, not what was written: \Q without \E would swallow the wrapping.
+	whole := `\A(?:` + parsed.String() + `)\z`
+	program, err := syntax.Compile(parsed.Simplify())
+	if err != nil {
+		return nil, fmt.Errorf("is not a regular expression: %w (allowed: RE2 syntax)", err)
+	}
+	if len(program.Inst) > maxRegexProgram {
+		return nil, fmt.Errorf("compiles to %d instructions (allowed: at most %d)", len(program.Inst), maxRegexProgram)
+	}
+	regex, err := regexp.Compile(whole)
+	if err != nil {
+		return nil, fmt.Errorf("is not a regular expression: %w (allowed: RE2 syntax)", err)
+	}
+	return regex, nil
+}

@@ -1,0 +1,233 @@
+package routefile
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/marceloboeira/crowd/xds/route"
+)
+
+const quickstart = "../../../examples/quickstart/routes.yaml"
+
+func TestQuickstart(t *testing.T) {
+	c, err := Load(quickstart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(quickstart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if warnings := Warnings(quickstart, data); warnings != nil {
+		t.Errorf("warnings: %v", warnings)
+	}
+	table, err := route.Compile(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shop := [][2]string{{"x-customer", "42"}, {"x-api-version", "2"}}
+	for _, test := range []struct {
+		request   route.Request
+		name, key string
+		status    int
+	}{
+		{route.Request{Method: "POST", Path: "/leads?a=b"}, "leads", "", 200},
+		{route.Request{Method: "GET", Path: "/track/a.gif"}, "tracking", "", 200},
+		{route.Request{Method: "POST", Path: "/track/"}, "tracking", "", 200},
+		{route.Request{Method: "POST", Path: "/orders", Authority: "shop.example:8080", Headers: shop}, "orders", "42", 202},
+		{route.Request{Method: "POST", Path: "/orders", Authority: "eu.shop.example", Headers: shop}, "orders", "42", 202},
+	} {
+		rule := table.Match(&test.request)
+		if rule == nil {
+			t.Errorf("%+v takes no route", test.request)
+			continue
+		}
+		key := string(rule.Key(&test.request))
+		if rule.Name != test.name || rule.Topic != test.name || key != test.key || rule.Status != test.status {
+			t.Errorf("%+v: route %s, topic %s, key %q, status %d", test.request, rule.Name, rule.Topic, key, rule.Status)
+		}
+	}
+	for _, request := range []route.Request{
+		{Method: "GET", Path: "/leads"},
+		{Method: "POST", Path: "/orders", Authority: "shop.example"},
+	} {
+		if rule := table.Match(&request); rule != nil {
+			t.Errorf("%+v takes %s", request, rule.Name)
+		}
+	}
+}
+
+// The example writes the defaults out and says that they are: they must be.
+func TestQuickstartWritesTheDefaultsOut(t *testing.T) {
+	c, err := Load(quickstart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := route.Config{
+		Uplink: route.Uplink{
+			Cluster:            route.DefaultCluster,
+			MaxBufferBytes:     route.DefaultMaxBufferBytes,
+			MaxBatchBytes:      route.DefaultMaxBatchBytes,
+			UnreachableTimeout: route.DefaultUnreachableTimeout,
+		},
+		Defaults: route.Defaults{
+			Ack:     route.LevelMemory,
+			MaxBody: route.DefaultMaxBody,
+			Answer: &route.Answer{
+				Status:      route.DefaultAnswerStatus,
+				Body:        new(route.DefaultAnswerBody),
+				ContentType: route.DefaultContentType,
+			},
+		},
+		Routes: c.Routes,
+	}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// The plugin configuration, which is JSON, loads from a file as the YAML that it came from.
+func TestJSONIsYAML(t *testing.T) {
+	want, err := Load(quickstart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	written, err := json.MarshalIndent(want, "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "routes.json")
+	if err := os.WriteFile(file, written, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fromFile, err := Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fromJSON, err := route.ParseJSON(written)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, got := range map[string]route.Config{"Load": fromFile, "ParseJSON": fromJSON} {
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	const document = `
+routes:
+  - name: all
+    match: {prefix: /}
+    topic: t
+  - name: leads
+    topic: t
+    match:
+      path: /leads
+`
+	var got []string
+	for _, warning := range Warnings("routes.yaml", []byte(document)) {
+		got = append(got, warning.Error())
+	}
+	want := []string{"routes.yaml:9:7: routes[1].match: never matches: routes[0] (all) comes before it and takes all that it would"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := Warnings("routes.yaml", []byte("routes: 1")); got != nil {
+		t.Errorf("warnings of what is refused: %v", got)
+	}
+}
+
+func TestAliases(t *testing.T) {
+	const document = `
+routes:
+  - name: a
+    match: &match {path: /a, hosts: &hosts [a.example, b.example]}
+    topic: t
+  - name: b
+    match: {path: /b, hosts: *hosts}
+    topic: t
+`
+	c, err := Parse("routes.yaml", []byte(document))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(c.Routes[0].Match.Hosts, c.Routes[1].Match.Hosts); diff != "" {
+		t.Errorf("(-anchor +alias):\n%s", diff)
+	}
+}
+
+func TestErrorsUnwrap(t *testing.T) {
+	_, err := Parse("routes.yaml", []byte("routes:\n  - {name: a, match: {path: b}, topic: t}\n"))
+	var problem Problem
+	if !errors.As(err, &problem) || problem.File != "routes.yaml" || problem.Line != 2 || problem.Column != 29 {
+		t.Errorf("no Problem with its position in %#v", err)
+	}
+	var field route.FieldError
+	if !errors.As(err, &field) || field.Path != "routes[0].match.path" {
+		t.Errorf("no FieldError in %#v", err)
+	}
+	if _, err := Load(filepath.Join(t.TempDir(), "none.yaml")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing file is %v", err)
+	}
+}
+
+// What cannot stand in a text file of testdata.
+func TestNotText(t *testing.T) {
+	for document, want := range map[string]string{
+		"a: b\nc: \xff":                      "f:2:4: not text: a control character, or not UTF-8",
+		"a: é\x00":                           "f:1:5: not text: a control character, or not UTF-8",
+		strings.Repeat("#", maxBytes) + "\n": "f:1:1: the document has 16777217 bytes (allowed: at most 16777216)",
+	} {
+		if _, err := Parse("f", []byte(document)); err == nil || err.Error() != want {
+			t.Errorf("%.20q: error %v, want %s", document, err, want)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, file := range append(files, quickstart) {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		document, _, _ := strings.Cut(string(content), separator)
+		f.Add([]byte(document))
+	}
+	f.Fuzz(func(t *testing.T, document []byte) {
+		c, err := Parse("routes.yaml", document)
+		if err != nil {
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				if !strings.HasPrefix(line, "routes.yaml:") || strings.HasPrefix(line, "routes.yaml:0:") {
+					t.Errorf("a line without its position: %q", line)
+				}
+			}
+			return
+		}
+		Warnings("routes.yaml", document)
+		written, err := json.Marshal(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := route.ParseJSON(written)
+		if err != nil {
+			t.Fatalf("as JSON: %s: %v", written, err)
+		}
+		if diff := cmp.Diff(c, again, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("as JSON (-yaml +json):\n%s", diff)
+		}
+	})
+}
