@@ -222,7 +222,7 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 
 func TestUnknownFieldsArePassedOver(t *testing.T) {
 	r := sample(3)
-	raw := r.Append([]byte{15<<3 | 0, 1})               // a varint field 15
+	raw := r.Append([]byte{15 << 3, 1})                 // a varint field 15
 	raw = append(raw, 0xa2, 0x06, 3, 'n', 'e', 'w')     // a bytes field 100
 	raw = append(raw, 4<<3|2, 1, 'x')                   // field 4 with another wire type
 	raw = append(raw, 0xa5, 0x06, 0xff, 0xff, 0xff, 42) // a fixed32 field 100
