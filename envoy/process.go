@@ -1,0 +1,195 @@
+package envoy
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+// pollInterval is how often Envoy is asked for what it announces in no other way.
+const pollInterval = 20 * time.Millisecond
+
+// exitTime is how long Envoy may take to end once it is told to, before it is killed.
+const exitTime = 5 * time.Second
+
+// ProcessConfig says what to run.
+type ProcessConfig struct {
+	// Path is Envoy's binary, as Find returns it. Required.
+	Path string
+	// Bootstrap is Envoy's configuration, as JSON. Required.
+	Bootstrap []byte
+	// Concurrency is the number of workers; default one for each CPU.
+	Concurrency int
+	// LogLevel is one of Envoy's; default warning.
+	LogLevel string
+	// Log takes what Envoy writes, line by line or in larger pieces; default nothing.
+	Log io.Writer
+}
+
+// Validate returns everything that is wrong with c.
+func (c ProcessConfig) Validate() error {
+	var errs []error
+	if c.Path == "" {
+		errs = append(errs, errors.New("path: an Envoy is required"))
+	}
+	if len(c.Bootstrap) == 0 {
+		errs = append(errs, errors.New("bootstrap: required"))
+	}
+	if c.Concurrency < 0 {
+		errs = append(errs, fmt.Errorf("concurrency: %d is negative", c.Concurrency))
+	}
+	return errors.Join(errs...)
+}
+
+// Process is an Envoy that runs as a child of this process, and ends with it (Linux). Its methods are safe for
+// concurrent use.
+type Process struct {
+	cmd   *exec.Cmd
+	admin string
+	log   *tail
+
+	exited chan struct{} // closed when the process has ended
+}
+
+// Start runs an Envoy and waits until its admin interface answers. ctx bounds the wait, and not the life of the
+// process, which Stop ends.
+func Start(ctx context.Context, cfg ProcessConfig) (*Process, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("start envoy: %w", err)
+	}
+	// Envoy reads and writes here only while it starts.
+	dir, err := os.MkdirTemp("", "crowd-envoy-*")
+	if err != nil {
+		return nil, fmt.Errorf("start envoy: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	bootstrap, adminAddress := filepath.Join(dir, "bootstrap.json"), filepath.Join(dir, "admin")
+	if err := os.WriteFile(bootstrap, cfg.Bootstrap, 0o600); err != nil {
+		return nil, fmt.Errorf("start envoy: %w", err)
+	}
+
+	args := []string{
+		"--config-path", bootstrap,
+		"--admin-address-path", adminAddress,
+		"--log-level", cmp.Or(cfg.LogLevel, "warning"),
+		// Hot restart needs shared memory with an id that no other Envoy of this machine has.
+		"--disable-hot-restart",
+	}
+	if cfg.Concurrency > 0 {
+		args = append(args, "--concurrency", strconv.Itoa(cfg.Concurrency))
+	}
+	p := &Process{
+		cmd:    exec.Command(cfg.Path, args...),
+		log:    &tail{to: cfg.Log},
+		exited: make(chan struct{}),
+	}
+	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
+	p.cmd.SysProcAttr = childAttributes()
+	if err := p.run(); err != nil {
+		return nil, fmt.Errorf("start envoy: %w", err)
+	}
+	if err := p.awaitAdmin(ctx, adminAddress); err != nil {
+		p.kill()
+		return nil, fmt.Errorf("start envoy: %w", err)
+	}
+	return p, nil
+}
+
+// run starts the process and sees to its end. Linux ends a child when the thread that started it does, so that
+// thread is kept for as long as the child lives.
+func (p *Process) run() error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := p.cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		_ = p.cmd.Wait() // says what cmd.ProcessState does
+		close(p.exited)
+	}()
+	return <-started
+}
+
+func (p *Process) awaitAdmin(ctx context.Context, file string) error {
+	return p.poll(ctx, "admin interface", func() (bool, error) {
+		address, err := os.ReadFile(file)
+		if err != nil {
+			return false, err
+		}
+		p.admin = string(address)
+		// The file is there before it is written: the address may be missing, or a part of itself.
+		_, err = p.ask(ctx, http.MethodGet, "/server_info")
+		return err == nil, err
+	})
+}
+
+// poll asks until done, and fails when ctx ends or Envoy does. An error of done means: not yet.
+func (p *Process) poll(ctx context.Context, what string, done func() (bool, error)) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		ok, err := done()
+		if ok {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-p.exited:
+			return p.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("wait for envoy's %s: %w%s", what, errors.Join(ctx.Err(), err), p.log.quoted())
+		}
+	}
+}
+
+// Exited is closed when the process has ended, for whatever reason.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
+// Err says how the process ended, and what it last logged; nil before Exited is closed.
+func (p *Process) Err() error {
+	select {
+	case <-p.exited:
+		return fmt.Errorf("envoy ended (%v)%s", p.cmd.ProcessState, p.log.quoted())
+	default:
+		return nil
+	}
+}
+
+// PID is the process's id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Stop lets the requests under way end and a collector have what the filter holds (see drain), for as long as ctx
+// lasts, then ends the process. The process has ended in any case; an error says that it was cut short, or that it had
+// ended before.
+func (p *Process) Stop(ctx context.Context) error {
+	err := p.drain(ctx)
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only when it has ended
+	select {
+	case <-p.exited:
+	case <-time.After(exitTime):
+		p.kill()
+		err = errors.Join(err, fmt.Errorf("still there %v after SIGTERM", exitTime))
+	}
+	if err != nil {
+		return fmt.Errorf("stop envoy: %w", err)
+	}
+	return nil
+}
+
+func (p *Process) kill() {
+	_ = p.cmd.Process.Kill() // fails only when it has ended
+	<-p.exited
+}

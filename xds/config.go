@@ -1,0 +1,108 @@
+package xds
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/marceloboeira/crowd/xds/internal/resources"
+)
+
+// Where a Server listens unless told otherwise.
+const (
+	DefaultListen = ":18000"
+	DefaultAdmin  = ":18001"
+)
+
+// GatewayListener is the name of the gateway's listener in Envoy.
+const GatewayListener = resources.ListenerName
+
+// Config says what a Server serves, and where. Addresses are host:port, or [host]:port for IPv6.
+type Config struct {
+	// Routes is the path of the routes file (YAML). Required.
+	Routes string
+	// Listen is the address for Envoys (gRPC, plaintext: encryption is the mesh's); default DefaultListen.
+	Listen string
+	// Admin is the address for /metrics, /healthz and /readyz (HTTP); default DefaultAdmin.
+	Admin string
+
+	// Filter is the path of crowd.wasm as Envoy sees it. Either this or FilterInline is required.
+	Filter string
+	// FilterInline is the path of crowd.wasm as the server sees it. The file is read once, and sent to every Envoy
+	// with every change of the routes.
+	FilterInline string
+
+	// Gateway is where a gateway's Envoy listens, by IP; port 0 lets the system choose. Empty: crowd gives Envoys
+	// the filter and nothing else, and the fields below must be empty too.
+	Gateway string
+	// Collectors are the addresses of the collectors as Envoy sees them. Required for a gateway.
+	Collectors []string
+	// Upstream is the address of what takes the requests that no route takes. Empty: they are answered with 404.
+	Upstream string
+}
+
+// Validate returns everything that is wrong with c, apart from what is in the files that it names.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Routes == "" {
+		errs = append(errs, errors.New("routes: a file is required"))
+	}
+	for _, own := range []struct{ field, address string }{{"listen", c.listen()}, {"admin", c.admin()}} {
+		if _, err := resources.ParseAddress(own.address); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", own.field, err))
+		}
+	}
+	if (c.Filter == "") == (c.FilterInline == "") {
+		errs = append(errs, errors.New("filter: either the path of crowd.wasm as Envoy sees it or a file to send inline is required"))
+	}
+	_, err := c.gateway()
+	return errors.Join(append(errs, err)...)
+}
+
+func (c Config) listen() string { return cmp.Or(c.Listen, DefaultListen) }
+func (c Config) admin() string  { return cmp.Or(c.Admin, DefaultAdmin) }
+
+// gateway returns the gateway that c asks for, or nil. The error joins all that is wrong.
+func (c Config) gateway() (*resources.Gateway, error) {
+	if c.Gateway == "" {
+		if len(c.Collectors) > 0 || c.Upstream != "" {
+			return nil, errors.New("gateway: collectors and upstream mean nothing without the gateway's address; " +
+				"where the listener is somebody else's, so are the clusters")
+		}
+		return nil, nil
+	}
+
+	g := &resources.Gateway{}
+	var errs []error
+	address := func(field, s string) resources.Address {
+		a, err := resources.ParseAddress(s)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", field, err))
+		}
+		return a
+	}
+	remote := func(field, s string) resources.Address {
+		a := address(field, s)
+		if a != (resources.Address{}) && (a.Host == "" || a.Port == 0) {
+			errs = append(errs, fmt.Errorf("%s: address %q: host and port are required", field, s))
+		}
+		return a
+	}
+
+	g.Listen = address("gateway", c.Gateway)
+	if _, err := netip.ParseAddr(g.Listen.Host); err != nil && g.Listen.Host != "" {
+		errs = append(errs, fmt.Errorf("gateway: address %q: a listener needs an IP address, such as 127.0.0.1 or 0.0.0.0", c.Gateway))
+	}
+	for _, s := range c.Collectors {
+		g.Collectors = append(g.Collectors, remote("collectors", s))
+	}
+	if len(c.Collectors) == 0 {
+		errs = append(errs, errors.New("collectors: a gateway needs at least one"))
+	}
+	if c.Upstream != "" {
+		upstream := remote("upstream", c.Upstream)
+		g.Upstream = &upstream
+	}
+	return g, errors.Join(errs...)
+}

@@ -1,0 +1,280 @@
+package xds_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/marceloboeira/crowd/envoy"
+	"github.com/marceloboeira/crowd/envoy/envoytest"
+	"github.com/marceloboeira/crowd/xds"
+)
+
+// These tests show a real Envoy what the server serves, with a filter that does nothing: what the real one does with
+// it is e2e's.
+
+const (
+	leads  = `routes: [{name: leads, match: {path: /leads}, topic: leads}]`
+	track  = `routes: [{name: track, match: {prefix: /track/}, topic: tracking}]`
+	broken = `routes: [{name: leads, match: {path: /leads}}]`
+)
+
+// patience is for machines with more to do than this.
+const patience = time.Minute
+
+// emptyFilter is the smallest module that Envoy takes for a filter:
+//
+//	(module
+//	  (memory (export "memory") 1)
+//	  (func (export "proxy_abi_version_0_2_1"))
+//	  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024)))
+func emptyFilter() []byte {
+	name := func(s string) []byte { return append([]byte{byte(len(s))}, s...) }
+	section := func(id byte, parts ...[]byte) []byte {
+		content := bytes.Join(parts, nil)
+		return append([]byte{id, byte(len(content))}, content...)
+	}
+	const i32, end = 0x7f, 0x0b
+	return bytes.Join([][]byte{
+		[]byte("\x00asm"), binary.LittleEndian.AppendUint32(nil, 1),
+		section(1, []byte{2, 0x60, 0, 0, 0x60, 1, i32, 1, i32}), // types: () -> (), (i32) -> i32
+		section(3, []byte{2, 0, 1}),                             // functions by type
+		section(5, []byte{1, 0, 1}),                             // one memory of one page
+		section(7, []byte{3}, // exports: 2 is a memory, 0 a function
+			name("memory"), []byte{2, 0},
+			name("proxy_abi_version_0_2_1"), []byte{0, 0},
+			name("proxy_on_memory_allocate"), []byte{0, 1}),
+		section(10, []byte{2, 2, 0, end, 5, 0, 0x41, 0x80, 0x08, end}), // bodies: nothing, i32.const 1024
+	}, nil)
+}
+
+// control is a server that runs in a test, and the files it reads.
+type control struct {
+	*xds.Server
+	routes, filter string
+	log            <-chan string
+}
+
+// serve starts a server of cfg, to which it adds the files.
+func serve(t *testing.T, cfg xds.Config) control {
+	t.Helper()
+	dir, log := t.TempDir(), make(chan string, 1000)
+	c := control{routes: filepath.Join(dir, "routes.yaml"), filter: filepath.Join(dir, "crowd.wasm"), log: log}
+	write(t, c.routes, leads)
+	write(t, c.filter, string(emptyFilter()))
+	cfg.Routes, cfg.Listen, cfg.Admin, cfg.Filter = c.routes, "127.0.0.1:0", "127.0.0.1:0", c.filter
+	var err error
+	c.Server, err = xds.New(cfg, slog.New(messages{slog.DiscardHandler, log}), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() { ended <- c.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// messages hands on the messages of log records.
+type messages struct {
+	slog.Handler
+	to chan<- string
+}
+
+func (m messages) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+func (m messages) WithAttrs([]slog.Attr) slog.Handler               { return m }
+
+func (m messages) Handle(_ context.Context, r slog.Record) error {
+	m.to <- r.Message
+	return nil
+}
+
+func (c control) awaitLog(t *testing.T, message string) {
+	t.Helper()
+	deadline := time.After(patience)
+	for {
+		select {
+		case got := <-c.log:
+			if got == message {
+				return
+			}
+		case <-deadline:
+			t.Fatalf("%q was not logged", message)
+		}
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start starts an Envoy, waits until it is ready, and returns it with the address of its listener.
+func start(t *testing.T, bootstrap interface{ JSON() ([]byte, error) }, listener string) (*envoy.Process, string) {
+	t.Helper()
+	text, err := bootstrap.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	p, err := envoy.Start(ctx, envoy.ProcessConfig{Path: envoytest.Path(t), Bootstrap: text, Concurrency: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := p.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := p.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	address, err := p.ListenerAddr(ctx, listener)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, address
+}
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+// filterRoutes is the document that Envoy's filter has, by its own account.
+func filterRoutes(t *testing.T, p *envoy.Process) string {
+	t.Helper()
+	_, body := get(t, "http://"+p.Admin()+"/config_dump?resource=ecds_filters")
+	var dump struct {
+		Configs []struct {
+			Filter struct {
+				Typed struct {
+					Config struct {
+						Configuration struct {
+							Value string `json:"value"`
+						} `json:"configuration"`
+					} `json:"config"`
+				} `json:"typed_config"`
+			} `json:"ecds_filter"`
+		} `json:"configs"`
+	}
+	if err := json.Unmarshal([]byte(body), &dump); err != nil {
+		t.Fatal(err)
+	}
+	if len(dump.Configs) != 1 {
+		t.Fatalf("%d filters from crowd, want 1: %s", len(dump.Configs), body)
+	}
+	return dump.Configs[0].Filter.Typed.Config.Configuration.Value
+}
+
+// follows checks that changes of the routes reach p, and broken ones do not.
+func (c control) follows(t *testing.T, p *envoy.Process) {
+	t.Helper()
+	const (
+		hasLeads = `{"routes":[{"name":"leads","match":{"path":"/leads"},"topic":"leads"}]}`
+		hasTrack = `{"routes":[{"name":"track","match":{"prefix":"/track/"},"topic":"tracking"}]}`
+	)
+	if got := filterRoutes(t, p); got != hasLeads {
+		t.Errorf("at the start: %s", got)
+	}
+	write(t, c.routes, broken)
+	c.awaitLog(t, "routes not taken, the last good ones stay")
+	if got := filterRoutes(t, p); got != hasLeads {
+		t.Errorf("after a broken change: %s", got)
+	}
+	write(t, c.routes, track)
+	deadline := time.Now().Add(patience)
+	for filterRoutes(t, p) != hasTrack {
+		if time.Now().After(deadline) {
+			t.Fatalf("after a change: %s", filterRoutes(t, p))
+		}
+	}
+}
+
+func TestGateway(t *testing.T) {
+	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"127.0.0.1:1"}})
+	p, address := start(t, envoy.GatewayBootstrap{XDS: c.Addr().String(), Admin: "127.0.0.1:0"}, xds.GatewayListener)
+	if status, body := get(t, "http://"+address); status != http.StatusNotFound || body != "no such route\n" {
+		t.Errorf("what no route takes: %d %q", status, body)
+	}
+	c.follows(t, p)
+}
+
+func TestGatewayWithUpstream(t *testing.T) {
+	upstream := backend(t)
+	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"localhost:1"}, Upstream: upstream})
+	_, address := start(t, envoy.GatewayBootstrap{XDS: c.Addr().String(), Admin: "127.0.0.1:0"}, xds.GatewayListener)
+	if status, body := get(t, "http://"+address+"/a//b%2Fc"); status != http.StatusOK || body != "/a//b%2Fc" {
+		t.Errorf("what no route takes: %d %q", status, body)
+	}
+}
+
+// An Envoy with a listener of its own has the filter from a server that has a whole gateway besides.
+func TestFilterOnly(t *testing.T) {
+	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"127.0.0.1:1"}})
+	p, address := start(t, envoy.FilterBootstrap{
+		XDS: c.Addr().String(), Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Backend: backend(t),
+	}, envoy.FilterListener)
+	if status, body := get(t, "http://"+address+"/else"); status != http.StatusOK || body != "/else" {
+		t.Errorf("what no route takes: %d %q", status, body)
+	}
+	c.follows(t, p)
+}
+
+// What Envoy cannot use it rejects, and goes on with what it had.
+func TestEnvoyRejects(t *testing.T) {
+	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"127.0.0.1:1"}})
+	_, address := start(t, envoy.GatewayBootstrap{XDS: c.Addr().String(), Admin: "127.0.0.1:0"}, xds.GatewayListener)
+	if err := os.Remove(c.filter); err != nil {
+		t.Fatal(err)
+	}
+	write(t, c.routes, track)
+	c.awaitLog(t, "envoy rejected configuration and keeps what it had")
+	if status, _ := get(t, "http://"+address); status != http.StatusNotFound {
+		t.Errorf("what no route takes: %d", status)
+	}
+}
+
+// backend answers with the path of the request.
+func backend(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, r.RequestURI)
+	}))
+	t.Cleanup(s.Close)
+	return s.Listener.Addr().String()
+}

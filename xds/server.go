@@ -1,0 +1,112 @@
+// Package xds is crowd's control plane: it follows a routes file and hands what it says to Envoys over xDS.
+//
+// An Envoy that crowd configures whole gets listener, routes, clusters and endpoints; one whose listener is somebody
+// else's asks for the filter alone, over ECDS, and gets only that, from the same server.
+package xds
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/marceloboeira/crowd/xds/internal/resources"
+	"github.com/marceloboeira/crowd/xds/internal/server"
+	"github.com/marceloboeira/crowd/xds/internal/source"
+	"github.com/marceloboeira/crowd/xds/route"
+)
+
+// Server follows one routes file and serves Envoys.
+type Server struct {
+	log      *slog.Logger
+	registry *prometheus.Registry
+	source   *source.Source
+	server   *server.Server
+	filter   resources.Filter
+	gateway  *resources.Gateway
+
+	envoys, admin net.Listener
+}
+
+// New reads the files that cfg names and binds the ports; Run goes on from there. It fails when cfg, or anything in
+// the routes file, is not valid: the error says all that is wrong. Metrics go to registry, where no other Server's may
+// be.
+func New(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("xds: %w", err)
+	}
+	s := &Server{
+		log:      log,
+		registry: registry,
+		server:   server.New(log, registry),
+		filter:   resources.Filter{Path: cfg.Filter},
+	}
+	s.gateway, _ = cfg.gateway() // valid, as checked
+	if cfg.FilterInline != "" {
+		code, err := os.ReadFile(cfg.FilterInline)
+		if err != nil {
+			return nil, fmt.Errorf("xds: read filter: %w", err)
+		}
+		s.filter.Code = code
+	}
+
+	routes, first, err := source.New(cfg.Routes, log, registry)
+	if err != nil {
+		return nil, fmt.Errorf("xds: %w", err)
+	}
+	s.source = routes
+	if err = s.publish(first); err == nil {
+		err = s.bind(cfg)
+	}
+	if err != nil {
+		s.source.Close()
+		return nil, fmt.Errorf("xds: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Server) bind(cfg Config) error {
+	var err error
+	if s.envoys, err = net.Listen("tcp", cfg.listen()); err != nil {
+		return fmt.Errorf("listen for Envoys: %w", err)
+	}
+	if s.admin, err = net.Listen("tcp", cfg.admin()); err != nil {
+		s.envoys.Close()
+		return fmt.Errorf("listen for admin requests: %w", err)
+	}
+	return nil
+}
+
+// Addr is where Envoys reach the server.
+func (s *Server) Addr() net.Addr { return s.envoys.Addr() }
+
+// AdminAddr is where /metrics, /healthz and /readyz are.
+func (s *Server) AdminAddr() net.Addr { return s.admin.Addr() }
+
+// Run serves, and follows the routes file, until ctx ends, which is no error. Envoys keep what they have.
+func (s *Server) Run(ctx context.Context) error {
+	s.log.Info("xds listening", "address", s.Addr().String(), "admin", s.AdminAddr().String())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.server.Serve(ctx, s.envoys) })
+	group.Go(func() error { return serveAdmin(ctx, s.admin, s.registry) })
+	group.Go(func() error {
+		s.source.Run(ctx, s.publish)
+		return nil
+	})
+	if err := group.Wait(); err != nil {
+		return fmt.Errorf("xds: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) publish(routes route.Config) error {
+	r, err := resources.Build(resources.Input{Routes: routes, Filter: s.filter, Gateway: s.gateway})
+	if err != nil {
+		return err
+	}
+	return s.server.Set(r)
+}
