@@ -1,0 +1,174 @@
+package e2e
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	mebibyte     = 1 << 20
+	largestBody  = 5 * mebibyte
+	messageLimit = 8 * mebibyte // of the test's broker
+)
+
+const absorbRoutes = `
+defaults: {max_body: 12MiB}
+routes:
+  - {name: leads, match: {path: /leads, methods: [POST]}, topic: leads}
+  - {name: large, match: {path: /orders/large}, topic: orders, answer: {status: 202}}
+  - {name: orders, match: {prefix: /orders/}, topic: orders, max_body: 1KiB, key: "%REQ(x-customer)%",
+     answer: {status: 202, body: "taken", content_type: text/plain}}
+`
+
+// TestEveryAnswerIsInKafka sends 20,000 requests of all kinds over HTTP/1.1 and HTTP/2, kills the collector in the
+// middle and starts it again, and looks for every request in Kafka, one by one.
+func TestEveryAnswerIsInKafka(t *testing.T) {
+	const requests, connections = 20_000, 32
+	s := newStack(t, absorbRoutes)
+
+	killed := make(chan struct{})
+	restarted := make(chan struct{})
+	go func() {
+		defer close(restarted)
+		<-killed
+		s.collector.kill()
+		s.startCollector()
+	}()
+	began := time.Now()
+	answers := load(t, s.gateway, "/leads", requests, connections, largestBody, func(done int) {
+		if done == requests*2/5 {
+			close(killed)
+		}
+	})
+	<-restarted
+	t.Logf("%d requests in %v", requests, time.Since(began).Round(time.Millisecond))
+	allAnswered(t, answers)
+	s.drained(requests)
+
+	o := verify(t, s.kafka, "leads", "/leads", answers, largestBody)
+	if o.unmarked > 0 {
+		t.Errorf("%d repeats are not marked as redelivered", o.unmarked)
+	}
+	if s.stat("crowd.streams_lost") == 0 {
+		t.Error("no stream broke: the collector was not killed in the middle")
+	}
+	if o.repeats > 0 && s.stat("crowd.batches_resent") == 0 {
+		t.Error("repeats without a batch sent again")
+	}
+}
+
+// TestNoRepeatsWithoutAFault is the same without killing anything.
+func TestNoRepeatsWithoutAFault(t *testing.T) {
+	const requests = 3_000
+	s := newStack(t, absorbRoutes)
+	answers := load(t, s.gateway, "/leads", requests, 8, largestBody, func(int) {})
+	allAnswered(t, answers)
+	s.drained(requests)
+	if o := verify(t, s.kafka, "leads", "/leads", answers, largestBody); o.repeats != 0 {
+		t.Errorf("%d repeats", o.repeats)
+	}
+	if lost := s.stat("crowd.streams_lost"); lost != 0 {
+		t.Errorf("%d streams lost", lost)
+	}
+}
+
+// TestTooLargeForKafka sends a record over the broker's limit: it is refused by name and counted, and what comes
+// with and after it arrives.
+func TestTooLargeForKafka(t *testing.T) {
+	const others = 500
+	s := newStack(t, absorbRoutes)
+	huge := makeRequest("/orders/large", 997, messageLimit+mebibyte) // random: the limit is on what is compressed
+	a := huge.send(t.Context(), newClient(false), s.gateway)
+	if a.err != nil || a.status != http.StatusAccepted {
+		t.Fatalf("%+v", a)
+	}
+	answers := load(t, s.gateway, "/leads", others, 8, largestBody, func(int) {})
+	allAnswered(t, answers)
+	s.drained(others + 1)
+	verify(t, s.kafka, "leads", "/leads", answers, largestBody)
+
+	s.collector.waitFor(a.recordID + `.*too large`)
+	if got := s.stat("crowd.records_refused"); got != 1 {
+		t.Errorf("Envoy counts %d refused records, want 1", got)
+	}
+	if got := s.metric(`crowd_refused_total{`); got != 1 {
+		t.Errorf("the collector counts %v refused records, want 1", got)
+	}
+}
+
+// TestTheClientLeavesInTheMiddle sends half a body and goes: no record, and nothing stays in memory.
+func TestTheClientLeavesInTheMiddle(t *testing.T) {
+	s := newStack(t, absorbRoutes)
+	for i := range 50 {
+		connection, err := net.Dial("tcp", strings.TrimPrefix(s.gateway, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fmt.Fprintf(connection, "POST /leads?left=%d HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n%s", i,
+			strings.Repeat("x", 50_000))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = connection.Close()
+	}
+	s.eventually("all 50 requests are abandoned", func() bool { return s.stat("crowd.abandoned") == 50 })
+	s.drained(0)
+	answers := load(t, s.gateway, "/leads", 100, 2, largestBody, func(int) {})
+	allAnswered(t, answers)
+	s.drained(100)
+	verify(t, s.kafka, "leads", "/leads", answers, largestBody) // fails for a record without a request's id
+}
+
+// TestOtherRequestsAndAnswers checks what is not absorbed, what is too large, and a route's own answer and key.
+func TestOtherRequestsAndAnswers(t *testing.T) {
+	s := newStack(t, absorbRoutes)
+	do := func(method, path, body string) (int, string, http.Header) {
+		q, err := http.NewRequestWithContext(t.Context(), method, s.gateway+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("x-customer", "acme")
+		q.Header.Set("authorization", "Bearer secret")
+		response, err := http.DefaultClient.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = response.Body.Close() }()
+		text, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return response.StatusCode, string(text), response.Header
+	}
+	if status, text, _ := do(http.MethodGet, "/leads", ""); status != http.StatusOK || text != "backend: GET /leads " {
+		t.Errorf("GET /leads: %d %q, want the backend's answer", status, text)
+	}
+	big := strings.Repeat("b", 3*mebibyte)
+	if status, text, _ := do(http.MethodPost, "/other?a=b", big); status != http.StatusOK || text != "backend: POST /other?a=b "+big {
+		t.Errorf("POST /other: %d, %d bytes, want the backend's answer with the body", status, len(text))
+	}
+	if status, text, _ := do(http.MethodPut, "/orders/1", strings.Repeat("o", 1025)); status != http.StatusRequestEntityTooLarge {
+		t.Errorf("too large: %d %q", status, text)
+	}
+	status, text, headers := do(http.MethodPut, "/orders/1", "order")
+	if status != http.StatusAccepted || text != "taken" || headers.Get("content-type") != "text/plain" {
+		t.Errorf("order: %d %q %v", status, text, headers)
+	}
+	s.drained(1)
+	records, err := s.kafka.ReadAll(t.Context(), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != 1 || string(records[0].Key) != "acme" || string(records[0].Value) != "order" ||
+		header(records[0], ":method") != http.MethodPut || header(records[0], "ce_id") != headers.Get("crowd-record-id") {
+		t.Fatalf("orders hold %+v", records)
+	}
+	if got := header(records[0], "authorization"); got != "" {
+		t.Errorf("the client's credentials are in Kafka: %q", got)
+	}
+}

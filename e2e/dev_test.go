@@ -1,0 +1,214 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// children returns the processes that a process has started, and theirs.
+func children(t testing.TB, pid int) (all []int) {
+	t.Helper()
+	out, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range threads {
+		if out, err = os.ReadFile(file); err != nil {
+			continue // that thread has ended
+		}
+		for _, field := range strings.Fields(string(out)) {
+			child, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(append(all, child), children(t, child)...)
+		}
+	}
+	return all
+}
+
+// dev starts `crowd dev` on a free port and waits until it is ready.
+func dev(t *testing.T, args ...string) (p *process, gateway string) {
+	t.Helper()
+	p = crowd(t, append([]string{"dev", "--listen", "127.0.0.1:0"}, args...)...)
+	gateway = p.waitFor(`crowd listens on (http://\S+)`)
+	p.waitFor(`^ready$`)
+	return p, gateway
+}
+
+// TestDev is a new user's first minute: one command, the request it proposes, the record on the screen, the end.
+func TestDev(t *testing.T) {
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		t.Run(signal.String(), func(t *testing.T) {
+			p, gateway := dev(t)
+			if try := p.waitFor(`^  (curl .*)$`); !strings.Contains(try, gateway+"/leads") {
+				t.Errorf("proposes %q", try)
+			}
+			r := request{path: "/leads?from=test", kind: kindJSON, body: []byte(`{"email":"ada@example.com"}`)}
+			if a := r.send(t.Context(), newClient(false), gateway); a.err != nil || a.status != http.StatusOK {
+				t.Fatalf("%+v", a)
+			}
+			line := p.waitFor(`.*\?from=test.*`)
+			for _, part := range []string{"leads", "POST", "27", `{"email":"ada@example.com"}`} {
+				if !strings.Contains(line, part) {
+					t.Errorf("the record's line %q lacks %q", line, part)
+				}
+			}
+			started := children(t, p.cmd.Process.Pid)
+			if len(started) == 0 {
+				t.Error("no process was started: where is Envoy?")
+			}
+			if err := p.cmd.Process.Signal(signal); err != nil {
+				t.Fatal(err)
+			}
+			if code := p.exit(); code != 0 {
+				t.Errorf("exit status %d", code)
+			}
+			for _, pid := range started {
+				if err := syscall.Kill(pid, 0); err == nil {
+					t.Errorf("process %d is still there", pid)
+				}
+			}
+		})
+	}
+}
+
+// TestDevSaysWhatToDo checks what can go wrong before anything runs.
+func TestDevSaysWhatToDo(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(bad, []byte("routes:\n  - name: leads\n    match: {pth: /leads}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		env  []string
+		want []string
+	}{
+		"port in use": {
+			args: []string{"--listen", taken.Addr().String()},
+			want: []string{taken.Addr().String(), "in use", "--listen"},
+		},
+		"broken routes":   {args: []string{"--routes", bad}, want: []string{bad + ":3:13", "pth", "topic"}},
+		"no routes":       {args: []string{"--routes", "/nowhere.yaml"}, want: []string{"/nowhere.yaml", "no such file"}},
+		"no such Envoy":   {args: []string{"--envoy", "/nowhere/envoy"}, want: []string{"/nowhere/envoy"}},
+		"no such flag":    {args: []string{"--lisen", "x"}, want: []string{"lisen", "usage: crowd dev"}},
+		"no Python":       {env: []string{"PATH=", "XDG_CACHE_HOME=" + t.TempDir()}, want: []string{"python3", "install"}},
+		"nothing to eat":  {args: []string{"leads"}, want: []string{"1 arguments", "usage: crowd dev"}},
+		"Kafka is not up": {args: []string{"--kafka", "127.0.0.1:1"}, want: []string{"no Kafka at [127.0.0.1:1]"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"dev"}, c.args...)
+			if c.args == nil || c.args[0] != "--listen" {
+				args = append(args, "--listen", "127.0.0.1:0")
+			}
+			cmd := exec.Command(absolute(t, crowdBinary), args...)
+			cmd.Env = append(os.Environ(), c.env...)
+			p := start(t, cmd)
+			if code := p.exit(); code == 0 {
+				t.Error("exit status 0")
+			}
+			for _, part := range c.want {
+				if !strings.Contains(p.out.String(), part) {
+					t.Errorf("says %q, want %q in it", p.out, part)
+				}
+			}
+			if strings.Contains(p.out.String(), "goroutine ") {
+				t.Error("panics")
+			}
+		})
+	}
+}
+
+// TestTail reads a topic as people and programs do.
+func TestTail(t *testing.T) {
+	s := newStack(t, absorbRoutes)
+	client := newClient(true)
+	sent := []request{
+		{id: 1, path: "/orders/1", kind: kindBinary, body: []byte{0, 0xff, 'x'}},
+		{id: 2, path: "/orders/2", kind: kindJSON, body: []byte("text \x1b[31m ünï")},
+		{id: 3, path: "/orders/3", kind: kindEmpty},
+	}
+	for _, r := range sent {
+		if a := r.send(t.Context(), client, s.gateway); a.err != nil || a.status != http.StatusAccepted {
+			t.Fatalf("%+v", a)
+		}
+	}
+	s.drained(len(sent))
+
+	p := crowd(t, "tail", "orders", "--kafka", s.kafka.Addr(), "--from-start", "--json", "--count", "3")
+	if code := p.exit(); code != 0 {
+		t.Fatalf("exit status %d: %s", code, p.out)
+	}
+	type header struct{ Name, Value string }
+	seen := map[string]bool{}
+	for line := range strings.Lines(p.out.String()) {
+		var r struct {
+			Topic       string
+			Partition   *int
+			Offset      *int
+			Key         *string
+			Headers     []header
+			Value       *string
+			ValueBase64 []byte `json:"value_base64"`
+		}
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if r.Topic != "orders" || r.Partition == nil || r.Offset == nil || r.Key != nil {
+			t.Errorf("%q", line)
+		}
+		body := r.ValueBase64
+		if r.Value != nil {
+			body = []byte(*r.Value)
+		}
+		for _, h := range r.Headers {
+			if h.Name == ":path" {
+				seen[h.Value+" "+string(body)] = true
+			}
+		}
+	}
+	for _, r := range sent {
+		if !seen[r.path+" "+string(r.body)] {
+			t.Errorf("%s is missing in %v", r.path, seen)
+		}
+	}
+
+	p = crowd(t, "tail", "orders", "--kafka", s.kafka.Addr(), "--from-start", "--count", "3")
+	if code := p.exit(); code != 0 {
+		t.Fatalf("exit status %d: %s", code, p.out)
+	}
+	if strings.Contains(p.out.String(), "\x1b") || !strings.Contains(p.out.String(), "ünï") {
+		t.Errorf("for people: %q", p.out)
+	}
+	if n := len(regexp.MustCompile(`(?m)orders/\d+/\d+`).FindAllString(p.out.String(), -1)); n < 3 {
+		t.Errorf("topic/partition/offset in %d lines of %q, want 3", n, p.out)
+	}
+
+	p = crowd(t, "tail", "nothing", "--kafka", s.kafka.Addr())
+	if code := p.exit(); code == 0 || !strings.Contains(p.out.String(), "nothing") {
+		t.Errorf("a topic that does not exist: exit status %d, %q", code, p.out)
+	}
+	p = crowd(t, "tail", "leads")
+	if code := p.exit(); code == 0 || !strings.Contains(p.out.String(), "kafka") {
+		t.Errorf("no Kafka given: exit status %d, %q", code, p.out)
+	}
+}

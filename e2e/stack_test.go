@@ -1,0 +1,206 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/marceloboeira/crowd/e2e/kafka"
+	"github.com/marceloboeira/crowd/envoy"
+	"github.com/marceloboeira/crowd/envoy/envoytest"
+	"github.com/marceloboeira/crowd/xds"
+)
+
+// stack is everything: Kafka, a collector, the xDS server and an Envoy that it configures, each a process of its
+// own on loopback, and a backend for what is not absorbed.
+type stack struct {
+	t         testing.TB
+	kafka     *kafka.Broker
+	collector *process
+	xds       *process
+	envoy     *envoy.Process
+	routes    string // the file
+	gateway   string // http://host:port
+	log       *output
+
+	collectorAddress string // the same after a restart
+	collectorAdmin   string
+}
+
+func newStack(t testing.TB, routes string) *stack {
+	t.Helper()
+	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
+	s.kafka = kafka.Start(t, kafka.Config{Properties: map[string]string{
+		"message.max.bytes": strconv.Itoa(messageLimit),
+	}})
+	s.writeRoutes(routes)
+	s.startCollector()
+
+	backend := httptest.NewServer(echo)
+	t.Cleanup(backend.Close)
+	s.xds = crowd(t, "xds", "--routes", s.routes, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter", absolute(t, crowdModule),
+		"--gateway", "127.0.0.1:0", "--collector", s.collectorAddress,
+		"--upstream", strings.TrimPrefix(backend.URL, "http://"))
+	bootstrap, err := envoy.GatewayBootstrap{
+		NodeID: "e2e", XDS: s.xds.waitFor(`xds listening.* address=(\S+)`), Admin: "127.0.0.1:0",
+	}.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.envoy, s.log = startEnvoy(t, bootstrap)
+	s.gateway = "http://" + s.listener(xds.GatewayListener)
+	return s
+}
+
+// echo is a backend: it says what it got.
+var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	_, _ = fmt.Fprintf(w, "backend: %s %s ", r.Method, r.URL)
+	_, _ = io.Copy(w, r.Body)
+})
+
+// startEnvoy starts an Envoy that ends with the test, and returns what it logs too.
+func startEnvoy(t testing.TB, bootstrap []byte) (*envoy.Process, *output) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	log := &output{more: make(chan struct{})}
+	p, err := envoy.Start(ctx, envoy.ProcessConfig{
+		Path: envoytest.Path(t), Bootstrap: bootstrap, Concurrency: 2, Log: log,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := p.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("envoy:\n%s", log)
+		}
+	})
+	return p, log
+}
+
+// Write takes what Envoy logs.
+func (o *output) Write(b []byte) (int, error) {
+	for line := range strings.Lines(string(b)) {
+		o.add(strings.TrimSuffix(line, "\n"), false)
+	}
+	return len(b), nil
+}
+
+// writeRoutes replaces the routes file in one step.
+func (s *stack) writeRoutes(routes string) {
+	s.t.Helper()
+	next := s.routes + ".next"
+	if err := os.WriteFile(next, []byte(routes), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.Rename(next, s.routes); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// startCollector starts the collector, again on the address that it had.
+func (s *stack) startCollector() {
+	s.t.Helper()
+	address := s.collectorAddress
+	if address == "" {
+		address = "127.0.0.1:0"
+	}
+	s.collector = crowd(s.t, "collector", "--listen", address, "--admin", "127.0.0.1:0", "--kafka", s.kafka.Addr())
+	s.collectorAdmin = s.collector.waitFor(`collector started.* admin=(\S+)`)
+	s.collectorAddress = s.collector.waitFor(`collector started.* listen=(\S+)`)
+}
+
+// listener waits for one of Envoy's listeners and returns its address.
+func (s *stack) listener(name string) string {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	if err := s.envoy.Ready(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	address, err := s.envoy.ListenerAddr(ctx, name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return address
+}
+
+// get reads a page.
+func get(t testing.TB, url string) string {
+	t.Helper()
+	response, err := http.Get(url) //nolint:noctx // a test's own address
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	text, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d %s %v", url, response.StatusCode, text, err)
+	}
+	return string(text)
+}
+
+// stat reads one of the filter's stats from Envoy; it lags by a tick.
+func (s *stack) stat(name string) int {
+	s.t.Helper()
+	text := get(s.t, "http://"+s.envoy.Admin()+"/stats?filter=^wasmcustom."+name+"$")
+	m := regexp.MustCompile(`: (\d+)`).FindStringSubmatch(text)
+	if m == nil {
+		return 0 // not there before the first plugin
+	}
+	n, err := strconv.Atoi(m[1])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// metric sums the collector's metrics whose lines begin so.
+func (s *stack) metric(begin string) (sum float64) {
+	s.t.Helper()
+	for line := range strings.Lines(get(s.t, "http://"+s.collectorAdmin+"/metrics")) {
+		if strings.HasPrefix(line, begin) {
+			fields := strings.Fields(line)
+			value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			sum += value
+		}
+	}
+	return sum
+}
+
+// eventually waits for something that nothing announces.
+func (s *stack) eventually(what string, is func() bool) {
+	s.t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) {
+			s.t.Fatalf("still not after %v: %s", patience, what)
+		}
+	}
+}
+
+// drained waits until Envoy has counted so many answers and the filter holds nothing: whatever was answered is
+// stored or refused.
+func (s *stack) drained(answered int) {
+	s.t.Helper()
+	s.eventually(fmt.Sprintf("%d requests are answered and stored", answered), func() bool {
+		return s.stat("crowd.answered") == answered && s.stat("crowd.held_bytes") == 0 &&
+			s.stat("crowd.records_stored")+s.stat("crowd.records_refused") == answered
+	})
+}

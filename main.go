@@ -1,0 +1,324 @@
+// Command crowd takes HTTP requests off the clients' hands: see README.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/marceloboeira/crowd/collector"
+	"github.com/marceloboeira/crowd/collector/kafka"
+	"github.com/marceloboeira/crowd/collector/tail"
+	"github.com/marceloboeira/crowd/examples/quickstart"
+	"github.com/marceloboeira/crowd/xds"
+	"github.com/marceloboeira/crowd/xds/route"
+	"github.com/marceloboeira/crowd/xds/route/routefile"
+)
+
+// version is set when building.
+var version = "unknown"
+
+const usage = `crowd answers HTTP requests inside Envoy and stores them in Kafka.
+
+  crowd dev                  everything on this machine, to try it
+  crowd collector            takes records from Envoys and produces them to Kafka
+  crowd xds                  hands routes to Envoys
+  crowd routes check FILE…   says everything that is wrong with routes files
+  crowd routes explain       says which route a request takes, and why
+  crowd tail TOPIC           prints what lands in a topic
+  crowd version
+
+crowd COMMAND --help lists a command's flags.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// errUsage is a command line that cannot be understood, and about which everything has been said.
+var errUsage = errors.New("usage")
+
+// run returns the exit status: 0, 1 for what went wrong, 2 for a command line that cannot be understood.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := command(ctx, args, stdout, stderr)
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		return 2
+	}
+	fmt.Fprintln(stderr, "crowd:", err)
+	return 1
+}
+
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	name, rest := "", args
+	if len(args) > 0 {
+		name, rest = args[0], args[1:]
+	}
+	switch name {
+	case "dev":
+		return runDev(ctx, rest, stdout, stderr)
+	case "collector":
+		return runCollector(ctx, rest, stderr)
+	case "xds":
+		return runXDS(ctx, rest, stderr)
+	case "routes":
+		return runRoutes(rest, stdout, stderr)
+	case "tail":
+		return runTail(ctx, rest, stdout, stderr)
+	case "version", "--version":
+		fmt.Fprintln(stdout, "crowd", version)
+		return nil
+	case "help", "--help", "-h":
+		fmt.Fprint(stdout, usage)
+		return nil
+	case "":
+		fmt.Fprint(stderr, usage)
+		return errUsage
+	}
+	fmt.Fprintf(stderr, "crowd: there is no command %q\n\n%s", name, usage)
+	return errUsage
+}
+
+// flags are one command's.
+type flags struct {
+	*flag.FlagSet
+	stderr io.Writer
+}
+
+func newFlags(name, arguments string, stderr io.Writer) flags {
+	f := flags{flag.NewFlagSet(name, flag.ContinueOnError), stderr}
+	f.SetOutput(stderr)
+	f.Usage = func() {
+		fmt.Fprintf(stderr, "usage: crowd %s [flags] %s\n\n", name, arguments)
+		f.PrintDefaults()
+	}
+	return f
+}
+
+// parse takes flags and arguments in any order and returns the arguments, of which there must be between least
+// and most.
+func (f flags) parse(args []string, least, most int) ([]string, error) {
+	var positional []string
+	for {
+		if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+			return nil, err
+		} else if err != nil {
+			return nil, errUsage // the flag package has said what
+		}
+		if f.NArg() == 0 {
+			break
+		}
+		positional = append(positional, f.Arg(0))
+		args = f.Args()[1:]
+	}
+	if len(positional) < least || len(positional) > most {
+		fmt.Fprintf(f.stderr, "crowd %s: %d arguments\n", f.Name(), len(positional))
+		f.Usage()
+		return nil, errUsage
+	}
+	return positional, nil
+}
+
+// list is a flag of values separated by commas, which may be given several times.
+type list []string
+
+func (l *list) String() string { return strings.Join(*l, ",") }
+
+func (l *list) Set(s string) error {
+	*l = append(*l, strings.Split(s, ",")...)
+	return nil
+}
+
+func newLog(w io.Writer, level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+func newRegistry() *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return r
+}
+
+// kafkaFlags are those of every command that talks to Kafka.
+func kafkaFlags(f flags, c *kafka.Config) {
+	f.Var((*list)(&c.Brokers), "kafka", "Kafka's bootstrap servers, `host:port`, separated by commas")
+	f.StringVar(&c.PropertiesFile, "kafka-config", "",
+		"a client properties `file` with Kafka's names (security.protocol, sasl.mechanism, …)")
+}
+
+func runCollector(ctx context.Context, args []string, stderr io.Writer) error {
+	f := newFlags("collector", "", stderr)
+	var cfg collector.Config
+	kafkaFlags(f, &cfg.Kafka)
+	f.StringVar(&cfg.Listen, "listen", collector.DefaultListen, "`address` for Envoys' streams")
+	f.StringVar(&cfg.Admin, "admin", collector.DefaultAdmin, "`address` for /metrics, /healthz and /readyz")
+	f.StringVar(&cfg.Name, "name", "", "the collector's name in logs (default the host's)")
+	f.StringVar(&cfg.Compression, "compression", "", "Kafka's compression.type: none, gzip, snappy, lz4 or zstd (default lz4)")
+	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", collector.DefaultDrainTimeout, "how long to wait for Kafka after SIGTERM")
+	buffer := route.Size(collector.DefaultMaxBufferBytes)
+	f.TextVar(&buffer, "max-buffer-bytes", buffer, "what may be on its way to Kafka, for example `256MiB`")
+	if _, err := f.parse(args, 0, 0); err != nil {
+		return err
+	}
+	cfg.MaxBufferBytes = int64(buffer)
+	c, err := collector.New(cfg, newLog(stderr, slog.LevelInfo))
+	if err != nil {
+		return err
+	}
+	return c.Run(ctx)
+}
+
+func runXDS(ctx context.Context, args []string, stderr io.Writer) error {
+	f := newFlags("xds", "", stderr)
+	var cfg xds.Config
+	f.StringVar(&cfg.Routes, "routes", "", "the routes `file`; changes are followed")
+	f.StringVar(&cfg.Listen, "listen", xds.DefaultListen, "`address` for Envoys")
+	f.StringVar(&cfg.Admin, "admin", xds.DefaultAdmin, "`address` for /metrics, /healthz and /readyz")
+	f.StringVar(&cfg.Filter, "filter", "", "crowd.wasm's `path` as Envoys see it")
+	f.StringVar(&cfg.FilterInline, "filter-inline", "", "a crowd.wasm `file` to send to Envoys with the configuration, for trying out")
+	f.StringVar(&cfg.Gateway, "gateway", "", "configure whole Envoys as gateways that listen on this `address`; without it, only the filter")
+	f.Var((*list)(&cfg.Collectors), "collector", "the collectors' `host:port` as Envoys see them, separated by commas; with --gateway")
+	f.StringVar(&cfg.Upstream, "upstream", "", "`host:port` for requests that no route takes (default: 404); with --gateway")
+	if _, err := f.parse(args, 0, 0); err != nil {
+		return err
+	}
+	s, err := xds.New(cfg, newLog(stderr, slog.LevelInfo), newRegistry())
+	if err != nil {
+		return err
+	}
+	return s.Run(ctx)
+}
+
+func runTail(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newFlags("tail", "TOPIC", stderr)
+	cfg := tail.Config{Out: stdout}
+	kafkaFlags(f, &cfg.Kafka)
+	f.BoolVar(&cfg.FromStart, "from-start", false, "begin with the oldest record instead of the next one")
+	f.BoolVar(&cfg.JSON, "json", false, "one JSON object a line")
+	f.IntVar(&cfg.Count, "count", 0, "end after this many records")
+	topics, err := f.parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	cfg.Topics = topics
+	return tail.Run(ctx, cfg)
+}
+
+func runDev(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	f := newFlags("dev", "", stderr)
+	cfg := quickstart.Config{Out: stdout, Log: newLog(stderr, slog.LevelWarn)}
+	f.StringVar(&cfg.Listen, "listen", quickstart.DefaultListen, "the gateway's `host:port`")
+	f.StringVar(&cfg.Routes, "routes", "", "a routes `file`; changes are followed (default "+quickstart.RoutesFile+")")
+	f.StringVar(&cfg.Filter, "filter", "", "crowd.wasm's `path` (default beside this program)")
+	f.StringVar(&cfg.Envoy, "envoy", "", "an Envoy's `path` (default the one on PATH, or one that is installed)")
+	f.Var((*list)(&cfg.Kafka), "kafka", "a real Kafka's bootstrap servers, `host:port` (default an embedded one)")
+	f.IntVar(&cfg.Concurrency, "concurrency", 0, "Envoy's worker threads (default one for each CPU)")
+	f.BoolVar(&cfg.Quiet, "quiet", false, "do not print records")
+	if _, err := f.parse(args, 0, 0); err != nil {
+		return err
+	}
+	return quickstart.Run(ctx, cfg)
+}
+
+func runRoutes(args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "check":
+			return checkRoutes(args[1:], stdout, stderr)
+		case "explain":
+			return explainRoutes(args[1:], stdout, stderr)
+		}
+	}
+	fmt.Fprint(stderr, "usage: crowd routes check FILE…\n       crowd routes explain 'METHOD URL' [flags]\n")
+	return errUsage
+}
+
+func checkRoutes(args []string, stdout, stderr io.Writer) error {
+	f := newFlags("routes check", "FILE…", stderr)
+	files, err := f.parse(args, 1, 1000)
+	if err != nil {
+		return err
+	}
+	bad := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		config, err := routefile.Parse(file, text)
+		if err != nil {
+			bad++
+			fmt.Fprintln(stderr, err)
+			continue
+		}
+		for _, w := range routefile.Warnings(file, text) {
+			fmt.Fprintf(stderr, "%v (warning)\n", w)
+		}
+		fmt.Fprintf(stdout, "%s: %d routes, valid\n", file, len(config.Routes))
+	}
+	if bad > 0 {
+		return fmt.Errorf("%d of %d files are not valid", bad, len(files))
+	}
+	return nil
+}
+
+func explainRoutes(args []string, stdout, stderr io.Writer) error {
+	f := newFlags("routes explain", "'METHOD URL'", stderr)
+	file := f.String("routes", quickstart.RoutesFile, "the routes `file`")
+	var headers [][2]string
+	f.Func("H", "a `'name: value'` header; may be given several times", func(s string) error {
+		name, value, ok := strings.Cut(s, ":")
+		if !ok {
+			return errors.New("want 'name: value'")
+		}
+		headers = append(headers, [2]string{strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)})
+		return nil
+	})
+	request, err := f.parse(args, 1, 1)
+	if err != nil {
+		return err
+	}
+	method, target, ok := strings.Cut(request[0], " ")
+	u, err := url.Parse(strings.TrimSpace(target))
+	if !ok || err != nil || u.Host == "" {
+		return fmt.Errorf("request %q: want a method and a URL, such as 'POST https://shop.example/leads'", request[0])
+	}
+	config, err := routefile.Load(*file)
+	if err != nil {
+		return err
+	}
+	table, err := route.Compile(config)
+	if err != nil {
+		return err
+	}
+	for _, step := range table.Explain(&route.Request{
+		Method: method, Authority: u.Host, Path: u.RequestURI(), Headers: headers,
+	}) {
+		mark := " "
+		if step.Matched {
+			mark = "✓"
+		}
+		fmt.Fprintf(stdout, "%s %s: %s\n", mark, step.Route, step.Reason)
+		if step.Matched {
+			return nil
+		}
+	}
+	fmt.Fprintln(stdout, "no route takes it: it goes on untouched")
+	return nil
+}
