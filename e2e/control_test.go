@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/marceloboeira/crowd/e2e/kafka"
 	"github.com/marceloboeira/crowd/envoy"
 )
 
@@ -72,14 +73,24 @@ func TestNothingIsLostWhenRoutesChange(t *testing.T) {
 // TestFilterInSomebodyElsesEnvoy gives only the filter to an Envoy that is configured by hand.
 func TestFilterInSomebodyElsesEnvoy(t *testing.T) {
 	s := newFilterStack(t)
+	s.kafka = kafka.Start(t, kafka.Config{})
+	s.startCollector()
 	xdsServer := crowd(t, "xds", "--routes", s.routes, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter",
 		absolute(t, crowdModule))
 	s.start(s.bootstrap(xdsServer.waitFor(`xds listening.* address=(\S+)`)))
+	if got := s.post("/other"); got != "200 backend: POST /other body" {
+		t.Errorf("/other: %s", got)
+	}
 	if got := s.post("/leads"); got != `200 {"status":"OK"}` {
 		t.Errorf("/leads: %s", got)
 	}
-	if got := s.post("/other"); got != "200 backend: POST /other body" {
-		t.Errorf("/other: %s", got)
+	s.drained(1)
+	records, err := s.kafka.ReadAll(t.Context(), "leads")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != 1 || string(records[0].Value) != "body" {
+		t.Errorf("leads hold %+v", records)
 	}
 }
 
@@ -105,10 +116,10 @@ func TestInvalidPluginConfiguration(t *testing.T) {
 	}
 }
 
-// newFilterStack is a stack whose Envoy is not started yet.
+// newFilterStack is a stack with routes and nothing else.
 func newFilterStack(t *testing.T) *stack {
 	t.Helper()
-	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
+	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml"), collectorAddress: "127.0.0.1:0"}
 	s.writeRoutes(absorbRoutes)
 	return s
 }
@@ -119,7 +130,7 @@ func (s *stack) bootstrap(xdsServer string) []byte {
 	backend := httptest.NewServer(echo)
 	s.t.Cleanup(backend.Close)
 	text, err := envoy.FilterBootstrap{
-		NodeID: "e2e", XDS: xdsServer, Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Collector: "127.0.0.1:1",
+		NodeID: "e2e", XDS: xdsServer, Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Collector: s.collectorAddress,
 		Backend: strings.TrimPrefix(backend.URL, "http://"),
 	}.JSON()
 	if err != nil {

@@ -32,13 +32,13 @@ type stack struct {
 	gateway   string // http://host:port
 	log       *output
 
-	collectorAddress string // the same after a restart
+	collectorAddress string // port 0 before its first start, the same after a restart
 	collectorAdmin   string
 }
 
 func newStack(t testing.TB, routes string) *stack {
 	t.Helper()
-	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
+	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml"), collectorAddress: "127.0.0.1:0"}
 	s.kafka = kafka.Start(t, kafka.Config{Properties: map[string]string{
 		"message.max.bytes": strconv.Itoa(messageLimit),
 	}})
@@ -115,11 +115,7 @@ func (s *stack) writeRoutes(routes string) {
 // startCollector starts the collector, again on the address that it had.
 func (s *stack) startCollector() {
 	s.t.Helper()
-	address := s.collectorAddress
-	if address == "" {
-		address = "127.0.0.1:0"
-	}
-	s.collector = crowd(s.t, "collector", "--listen", address, "--admin", "127.0.0.1:0", "--kafka", s.kafka.Addr())
+	s.collector = crowd(s.t, "collector", "--listen", s.collectorAddress, "--admin", "127.0.0.1:0", "--kafka", s.kafka.Addr())
 	s.collectorAdmin = s.collector.waitFor(`collector started.* admin=(\S+)`)
 	s.collectorAddress = s.collector.waitFor(`collector started.* listen=(\S+)`)
 }
