@@ -143,4 +143,21 @@ func load(t testing.TB, base, path string, n, connections, largest int, progress
 	return answers
 }
 
+// loadWhile sends a load and, once `at` requests have been answered, does something in the test's goroutine.
+func loadWhile(t testing.TB, base, path string, n, connections, largest, at int, do func()) []answer {
+	t.Helper()
+	reached := make(chan struct{})
+	loaded := make(chan []answer)
+	go func() {
+		loaded <- load(t, base, path, n, connections, largest, func(done int) {
+			if done == at {
+				close(reached)
+			}
+		})
+	}()
+	<-reached
+	do()
+	return <-loaded
+}
+
 func digest(b []byte) string { return fmt.Sprintf("%d bytes, sha256 %x", len(b), sha256.Sum256(b)) }

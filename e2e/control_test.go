@@ -48,21 +48,20 @@ func TestRoutesChange(t *testing.T) {
 func TestNothingIsLostWhenRoutesChange(t *testing.T) {
 	const requests, changes = 10_000, 20
 	s := newStack(t, absorbRoutes)
-	change := make(chan int, changes)
-	changed := make(chan struct{})
+	loaded := make(chan []answer)
+	due := make(chan int, changes)
 	go func() {
-		defer close(changed)
-		for n := range change {
-			s.writeRoutes(absorbRoutes + fmt.Sprintf("\n  - {name: n%d, match: {path: /n%d}, topic: n}\n", n, n))
-		}
+		loaded <- load(t, s.gateway, "/leads", requests, 16, 300_000, func(done int) {
+			if done%(requests/changes) == 0 {
+				due <- done
+			}
+		})
 	}()
-	answers := load(t, s.gateway, "/leads", requests, 16, 300_000, func(done int) {
-		if done%(requests/changes) == 0 && done < requests {
-			change <- done
-		}
-	})
-	close(change)
-	<-changed
+	for range changes {
+		n := <-due
+		s.writeRoutes(absorbRoutes + fmt.Sprintf("\n  - {name: n%d, match: {path: /n%d}, topic: n}\n", n, n))
+	}
+	answers := <-loaded
 	allAnswered(t, answers)
 	s.drained(requests)
 	if o := verify(t, s.kafka, "leads", "/leads", answers, 300_000); o.repeats != 0 {

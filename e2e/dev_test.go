@@ -18,16 +18,13 @@ import (
 // children returns the processes that a process has started, and theirs.
 func children(t testing.TB, pid int) (all []int) {
 	t.Helper()
-	out, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, file := range threads {
-		if out, err = os.ReadFile(file); err != nil {
+		out, err := os.ReadFile(file)
+		if err != nil {
 			continue // that thread has ended
 		}
 		for _, field := range strings.Fields(string(out)) {
