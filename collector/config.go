@@ -1,0 +1,85 @@
+package collector
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/marceloboeira/crowd/collector/internal/produce"
+	"github.com/marceloboeira/crowd/collector/kafka"
+)
+
+// What a Config gets where it says nothing.
+const (
+	DefaultListen         = ":9001"
+	DefaultAdmin          = ":9002"
+	DefaultMaxBufferBytes = 256 << 20
+	DefaultDrainTimeout   = 25 * time.Second
+)
+
+// leastBuffer holds a sensible batch.
+const leastBuffer = 1 << 20
+
+// Config configures a Collector.
+type Config struct {
+	// Listen is the address for uplinks (gRPC, plaintext: encryption is the mesh's), host:port; default ":9001".
+	Listen string
+	// Admin is the address for /metrics, /healthz and /readyz (HTTP); default ":9002".
+	Admin string
+	// Name is how the collector calls itself towards uplinks; default the host's name.
+	Name string
+	// Kafka is the cluster to store records in.
+	Kafka kafka.Config
+	// Compression of what is produced, one of Kafka's compression.type: none, gzip, snappy, lz4, zstd; default lz4.
+	Compression string
+	// MaxBufferBytes bounds the batches received and not yet stored, over all uplinks; default 256 MiB, at least
+	// 1 MiB. A record being stored takes a few times its size in memory.
+	MaxBufferBytes int64
+	// DrainTimeout is how long Run tries to store what it has when it is told to end; default 25s, below the 30s
+	// that Kubernetes waits.
+	DrainTimeout time.Duration
+}
+
+// withDefaults returns c with every field filled in.
+func (c Config) withDefaults() Config {
+	if c.Listen == "" {
+		c.Listen = DefaultListen
+	}
+	if c.Admin == "" {
+		c.Admin = DefaultAdmin
+	}
+	if c.Name == "" {
+		c.Name, _ = os.Hostname() // for people: nothing depends on it
+	}
+	if c.MaxBufferBytes == 0 {
+		c.MaxBufferBytes = DefaultMaxBufferBytes
+	}
+	if c.DrainTimeout == 0 {
+		c.DrainTimeout = DefaultDrainTimeout
+	}
+	return c
+}
+
+// Validate returns everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	c = c.withDefaults()
+	errs := []error{c.produce().Validate()}
+	for _, a := range []struct{ name, address string }{{"listen", c.Listen}, {"admin", c.Admin}} {
+		if _, _, err := net.SplitHostPort(a.address); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q is not host:port", a.name, a.address))
+		}
+	}
+	if c.MaxBufferBytes < leastBuffer {
+		errs = append(errs, fmt.Errorf("max buffer: %d bytes is less than 1 MiB", c.MaxBufferBytes))
+	}
+	if c.DrainTimeout < 0 {
+		errs = append(errs, fmt.Errorf("drain timeout: %v is negative", c.DrainTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) produce() produce.Config {
+	return produce.Config{Kafka: c.Kafka, Compression: c.Compression}
+}

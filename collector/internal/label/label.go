@@ -1,0 +1,49 @@
+// Package label bounds the values of metric labels that come from outside the process.
+package label
+
+import (
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+// Other stands for every value beyond a Set's bound, and for values that no label should have.
+const Other = "other"
+
+// maxLength is the longest value kept, in bytes; Kafka's topics have up to 249.
+const maxLength = 249
+
+// Set lets a bounded number of distinct values through, first come first served: every value of a label is a
+// time series for as long as the process lives. The zero Set lets nothing through. It is safe for concurrent use.
+type Set struct {
+	max  int
+	mu   sync.RWMutex
+	seen map[string]string
+}
+
+// NewSet returns a set of at most max values.
+func NewSet(max int) *Set { return &Set{max: max, seen: map[string]string{}} }
+
+// Value returns v, or Other. The result never shares memory with v, which may be part of a message.
+func (s *Set) Value(v string) string {
+	s.mu.RLock()
+	own, ok := s.seen[v]
+	s.mu.RUnlock()
+	if ok {
+		return own
+	}
+	if v == "" || len(v) > maxLength || !utf8.ValidString(v) {
+		return Other
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if own, ok := s.seen[v]; ok {
+		return own
+	}
+	if len(s.seen) >= s.max {
+		return Other
+	}
+	own = strings.Clone(v)
+	s.seen[own] = own
+	return own
+}

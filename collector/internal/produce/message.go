@@ -1,0 +1,107 @@
+package produce
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/IBM/sarama"
+
+	"github.com/marceloboeira/crowd/collector/record"
+)
+
+// batch is a batch of an uplink of which not every record's fate is known.
+type batch struct {
+	done func([]Refusal)
+
+	mu      sync.Mutex
+	left    int
+	refused []Refusal
+}
+
+// finish takes a record off the batch.
+func (b *batch) finish(refused ...Refusal) {
+	b.mu.Lock()
+	b.left--
+	last := b.left == 0
+	b.refused = append(b.refused, refused...)
+	b.mu.Unlock()
+	if last {
+		slices.SortFunc(b.refused, func(x, y Refusal) int { return x.Index - y.Index })
+		b.done(b.refused)
+	}
+}
+
+// entry is one record of a batch. At any time one goroutine owns it.
+type entry struct {
+	item        *Item
+	batch       *batch
+	redelivered bool
+	restamped   bool    // Kafka did not take the time of receipt for a timestamp
+	key, value  encoder // what the message's Key and Value point to
+}
+
+func (e *entry) topic() string { return e.item.Record.Topic }
+
+// message builds the message for Kafka; topic is the lane's copy of the name. It comes as late as possible, since
+// with its headers a message takes several times the memory that the record takes in its batch; and it is a new
+// one for each attempt, since sarama still looks at a message after giving it back with an error.
+func (e *entry) message(topic string) *sarama.ProducerMessage {
+	r := &e.item.Record
+	m := &sarama.ProducerMessage{
+		Topic:     topic,
+		Value:     &e.value,
+		Headers:   headers(r.KafkaHeaders(e.redelivered)),
+		Timestamp: r.Received,
+		Metadata:  e,
+	}
+	if r.Key != nil {
+		m.Key = &e.key
+	}
+	if e.restamped {
+		m.Timestamp = time.Now()
+	}
+	return m
+}
+
+// stored is the good end of a record.
+func (e *entry) stored() { e.batch.finish() }
+
+// refuse is the bad end of a record; it has no other.
+func (e *entry) refuse(class, why string) {
+	r := &e.item.Record
+	e.batch.finish(Refusal{
+		Index:  e.item.Index,
+		Class:  class,
+		Reason: fmt.Sprintf("record %s of route %q: %s", r.ID, r.Route, why),
+	})
+}
+
+// encoder is a sarama.Encoder for bytes that are there already; by pointer, it costs no allocation.
+type encoder []byte
+
+func (e *encoder) Encode() ([]byte, error) { return *e, nil }
+func (e *encoder) Length() int             { return len(*e) }
+
+// present returns b as what Kafka stores as no bytes, where nil would be stored as null.
+func present(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func headers(in []record.Header) []sarama.RecordHeader {
+	out := make([]sarama.RecordHeader, len(in))
+	for i := range in {
+		out[i] = sarama.RecordHeader{Key: view(in[i].Name), Value: view(in[i].Value)}
+	}
+	return out
+}
+
+// view returns the bytes of s without copying them; sarama only reads them.
+func view(s string) []byte {
+	return present(unsafe.Slice(unsafe.StringData(s), len(s)))
+}

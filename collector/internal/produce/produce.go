@@ -1,0 +1,216 @@
+// Package produce stores records in Kafka, and tells when they are stored.
+//
+//	         +- lane "leads" ----+
+//	batch ---+                   +--> bulk: many records to a Kafka batch --+--> stored
+//	         +- lane "tracking" -+      | too large, or its batch rejected  |
+//	                                    v                                   +--> refused
+//	                    lane "leads" ------> solo: one record to a batch ---+
+//
+// Records wait in one lane per topic, which lets a bounded number of them into the producer and, when the topic
+// cannot be written, stops and probes it with single records until it can: a topic in trouble takes no place in
+// the producer that others need. A broker takes or rejects whole Kafka batches, so records of a batch that it
+// rejects for what is in it are tried again alone; only a record that was alone is refused for good.
+package produce
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/marceloboeira/crowd/collector/kafka"
+	"github.com/marceloboeira/crowd/collector/record"
+)
+
+// recordFormat is the version of Kafka's record format that all brokers crowd knows of use.
+const recordFormat = 2
+
+// The limits of the two producers.
+const (
+	// bulkBytes bounds a Kafka batch of many records, before compression; brokers take 1,048,588 bytes unless told
+	// otherwise (message.max.bytes).
+	bulkBytes = 1_000_000
+	// bulkUnderWay bounds the records of one topic inside the producer. It must cover rate × round trip: 4096 is
+	// 200,000 records/s at 20 ms.
+	bulkUnderWay = 4096
+
+	// soloBytes leaves the decision to the broker: no record of the stream is longer, with what crowd adds to it.
+	soloBytes    = record.MaxMessageBytes + 1<<20
+	soloUnderWay = 16
+)
+
+// Config configures a Producer.
+type Config struct {
+	// Kafka is the cluster. Its ClientID is "crowd-collector" unless set.
+	Kafka kafka.Config
+	// Compression is one of Kafka's compression.type: none, gzip, snappy, lz4 or zstd; default lz4.
+	Compression string
+}
+
+// Validate returns everything that is wrong with the configuration.
+func (c Config) Validate() error {
+	_, err := c.sarama()
+	return err
+}
+
+// sarama returns what bulk and solo have in common.
+func (c Config) sarama() (*sarama.Config, error) {
+	if c.Kafka.ClientID == "" {
+		c.Kafka.ClientID = "crowd-collector"
+	}
+	s, err := c.Kafka.Sarama()
+	var codec sarama.CompressionCodec
+	if c.Compression == "" {
+		c.Compression = "lz4"
+	}
+	if codecErr := codec.UnmarshalText([]byte(c.Compression)); codecErr != nil {
+		err = errors.Join(err, fmt.Errorf("compression: %q is none of none, gzip, snappy, lz4, zstd", c.Compression))
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.Producer.Idempotent = true
+	s.Producer.RequiredAcks = sarama.WaitForAll
+	s.Net.MaxOpenRequests = 1
+	s.Producer.Compression = codec
+	s.Producer.Partitioner = newPartitioner
+	s.Producer.Return.Successes = true
+	s.Producer.Return.Errors = true
+	// A change of leader is ridden out inside sarama, which sends the same sequence numbers again, so nothing is
+	// stored twice; whatever takes longer is the lanes' business.
+	s.Producer.Retry.Max = 5
+	s.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration { return backoff(retries, rand.Float64()) }
+	// Refreshing metadata happens inside the loop that serves a broker: waiting there would hold up every topic.
+	s.Metadata.Retry.Max = 0
+	s.Producer.Transaction.Retry.Max = 0
+	return s, nil
+}
+
+// Item is a record on its way into Kafka, and its position in the batch of the uplink.
+type Item struct {
+	Index  int
+	Record record.Record
+}
+
+// Refusal names a record that will never be stored.
+type Refusal struct {
+	Index  int    // of the Item
+	Class  string // for metrics: one of the Class constants
+	Reason string // for people: a sentence that names record, route and topic
+}
+
+// Producer stores records in Kafka. Its methods are safe for concurrent use.
+type Producer struct {
+	bulk, solo *sender
+	connected  chan struct{} // closed when both are
+	stop       context.CancelFunc
+	stopped    chan struct{} // closed when nothing connects any more
+}
+
+// New returns a producer that connects to Kafka in the background, trying for as long as it takes, and takes
+// records at once. The caller must Close it.
+func New(c Config, log *slog.Logger, registry prometheus.Registerer) (*Producer, error) {
+	bulkConfig, err := c.sarama()
+	if err != nil {
+		return nil, err
+	}
+	bulkConfig.Producer.MaxMessageBytes = bulkBytes
+	bulkConfig.ChannelBufferSize = bulkUnderWay
+	soloConfig := *bulkConfig
+	soloConfig.Producer.MaxMessageBytes = soloBytes
+	soloConfig.Producer.Flush.MaxMessages = 1
+	soloConfig.ChannelBufferSize = soloUnderWay
+
+	failures := newFailures(log, registry)
+	solo := newSender(c.Kafka.Brokers, &soloConfig, soloUnderWay, failures)
+	bulk := newSender(c.Kafka.Brokers, bulkConfig, bulkUnderWay, failures)
+	bulk.solo = solo
+	ctx, stop := context.WithCancel(context.Background())
+	p := &Producer{bulk: bulk, solo: solo, connected: make(chan struct{}), stop: stop, stopped: make(chan struct{})}
+	go func() {
+		defer close(p.stopped)
+		if bulk.connect(ctx) && solo.connect(ctx) {
+			close(p.connected)
+		}
+	}()
+	return p, nil
+}
+
+// Connected is closed once Kafka has been reached.
+func (p *Producer) Connected() <-chan struct{} { return p.connected }
+
+// Produce stores the records of a batch. done is called exactly once, when all in-sync replicas have
+// acknowledged every record that is not among the refused ones; those come in order of index. It runs on the
+// producer's own goroutine, or on the caller's before Produce returns, and must not block. Where Close gives up,
+// done is not called.
+//
+// Until then Produce holds the records, and whatever they point into; how many at a time is up to the caller.
+// redelivered says that they may be in Kafka already.
+func (p *Producer) Produce(items []Item, redelivered bool, done func([]Refusal)) {
+	if len(items) == 0 {
+		done(nil)
+		return
+	}
+	b := &batch{left: len(items), done: done}
+	entries := make([]entry, len(items))
+	valid := make([]*entry, 0, len(items))
+	for i := range items {
+		e := &entries[i]
+		*e = entry{item: &items[i], batch: b, redelivered: redelivered, key: items[i].Record.Key,
+			value: present(items[i].Record.Body)}
+		if !validTopic(e.topic()) {
+			e.refuse(ClassTopic, fmt.Sprintf("%q is not a name that Kafka takes for a topic", e.topic()))
+			continue
+		}
+		valid = append(valid, e)
+	}
+	for len(valid) > 0 {
+		n := 1
+		for n < len(valid) && valid[n].topic() == valid[0].topic() {
+			n++
+		}
+		p.bulk.push(valid[:n])
+		valid = valid[n:]
+	}
+}
+
+// Close waits until everything is stored or refused, or until ctx is done, and closes the connections. It
+// returns an error when records were left: nobody has been told that those are stored. Nothing may be produced
+// any more.
+func (p *Producer) Close(ctx context.Context) error {
+	err := errors.Join(p.bulk.flush(ctx), p.solo.flush(ctx))
+	p.stop()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-p.stopped
+		p.bulk.close()
+		p.solo.close()
+	}()
+	select {
+	case <-ended:
+	case <-ctx.Done(): // it ends in the background: sarama waits for brokers that do not answer
+		err = errors.Join(err, fmt.Errorf("closing connections: %w", context.Cause(ctx)))
+	}
+	return err
+}
+
+// validTopic is org.apache.kafka.common.internals.Topic.isValid.
+func validTopic(name string) bool {
+	if name == "" || name == "." || name == ".." || len(name) > 249 {
+		return false
+	}
+	for _, c := range []byte(name) {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
