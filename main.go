@@ -177,7 +177,7 @@ func runCollector(ctx context.Context, args []string, stderr io.Writer) error {
 		return err
 	}
 	cfg.MaxBufferBytes = int64(buffer)
-	c, err := collector.New(cfg, newLog(stderr, slog.LevelInfo))
+	c, err := collector.New(cfg, newLog(stderr, slog.LevelInfo), newRegistry())
 	if err != nil {
 		return err
 	}

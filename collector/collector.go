@@ -15,7 +15,6 @@ import (
 	"net"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/marceloboeira/crowd/collector/internal/ingest"
 	"github.com/marceloboeira/crowd/collector/internal/produce"
@@ -32,8 +31,9 @@ type Collector struct {
 }
 
 // New validates the configuration and binds the ports, so that their addresses are known (give port 0 for any).
-// Kafka need not be reachable.
-func New(c Config, log *slog.Logger) (*Collector, error) {
+// Kafka need not be reachable. The admin port shows the registry, which may hold other metrics, but no other
+// Collector's.
+func New(c Config, log *slog.Logger, registry *prometheus.Registry) (*Collector, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
@@ -47,9 +47,6 @@ func New(c Config, log *slog.Logger) (*Collector, error) {
 		_ = uplinks.Close()
 		return nil, fmt.Errorf("listening for admin requests: %w", err)
 	}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(),
-		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return &Collector{config: c, log: log, registry: registry, uplinks: uplinks, admin: admin,
 		ready: make(chan struct{})}, nil
 }
@@ -66,7 +63,7 @@ func (c *Collector) Ready() <-chan struct{} { return c.ready }
 // Run serves until ctx is done. Then it sends the uplinks elsewhere, stores and acknowledges what it has, for up
 // to the drain timeout, and returns; an error if something was left or a server failed.
 //
-// Until Kafka has been reached the collector is not ready and its windows are closed; it keeps trying.
+// Until Kafka has been reached the collector is not ready and takes no streams; it keeps trying.
 func (c *Collector) Run(ctx context.Context) error {
 	producer, err := produce.New(c.config.produce(), c.log, c.registry)
 	if err != nil {
@@ -86,7 +83,7 @@ func (c *Collector) Run(ctx context.Context) error {
 	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(c.uplinks) }()
 	go func() { failed <- admin.serve(c.admin) }()
-	c.log.Info("collector started", "name", c.config.Name, "listen", c.Addr().String(), "admin", c.AdminAddr().String(),
+	c.log.Info("collector listening", "name", c.config.Name, "address", c.Addr().String(), "admin", c.AdminAddr().String(),
 		"kafka", c.config.Kafka.Brokers)
 
 	running := 2

@@ -116,8 +116,8 @@ func (s *stack) writeRoutes(routes string) {
 func (s *stack) startCollector() {
 	s.t.Helper()
 	s.collector = crowd(s.t, "collector", "--listen", s.collectorAddress, "--admin", "127.0.0.1:0", "--kafka", s.kafka.Addr())
-	s.collectorAdmin = s.collector.waitFor(`collector started.* admin=(\S+)`)
-	s.collectorAddress = s.collector.waitFor(`collector started.* listen=(\S+)`)
+	s.collectorAdmin = s.collector.waitFor(`collector listening.* admin=(\S+)`)
+	s.collectorAddress = s.collector.waitFor(`collector listening.* address=(\S+)`)
 }
 
 // listener waits for one of Envoy's listeners and returns its address.

@@ -133,7 +133,7 @@ func (s *services) run(ctx context.Context, binary, filter, routes string) (err 
 
 	c, err := collector.New(collector.Config{
 		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Name: "dev", Kafka: s.kafka,
-	}, s.config.Log)
+	}, s.config.Log, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}

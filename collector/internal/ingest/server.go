@@ -131,6 +131,12 @@ func (s *Server) Collect(g grpc.BidiStreamingServer[collectpb.UplinkMessage, col
 	if err != nil {
 		return err
 	}
+	// Not a closed window: that would shed requests, while an uplink without a stream keeps them and tries elsewhere.
+	select {
+	case <-s.sink.Connected():
+	default:
+		return status.Error(codes.Unavailable, "kafka has not been reached yet")
+	}
 	st := newStream(s, g, hello.Uplink)
 	defer st.end()
 	log := s.log.With("node", hello.NodeID, "cluster", hello.NodeCluster, "uplink", fmt.Sprintf("%x", hello.Uplink))

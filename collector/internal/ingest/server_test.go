@@ -353,17 +353,19 @@ func TestTheLongestMessageIsTaken(t *testing.T) {
 	c.ack()
 }
 
-func TestTheWindowStaysClosedUntilKafkaWasReached(t *testing.T) {
+func TestNoStreamsUntilKafkaWasReached(t *testing.T) {
 	sink := newFakeSink()
 	sink.connected = make(chan struct{})
 	f := start(t, sink, 1<<20)
-	c, window := f.open(t, 1)
-	if window != 0 {
-		t.Errorf("first window %d, want 0", window)
+	c := f.dial(t)
+	c.send((&record.Hello{Uplink: record.UplinkID{1}}).AppendMessage(nil))
+	if err := c.end(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "kafka") {
+		t.Errorf("the stream ends with %v", err)
 	}
-	c.window(func(w int64) bool { return w == 0 }) // the heartbeat
 	close(sink.connected)
-	c.window(func(w int64) bool { return w == 1<<20 })
+	if _, window := f.open(t, 1); window != 1<<20 {
+		t.Errorf("window %d", window)
+	}
 }
 
 func TestTheWindowIsSharedAndClosesWhenTheBudgetIsUsedUp(t *testing.T) {

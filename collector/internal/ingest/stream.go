@@ -76,17 +76,12 @@ func (st *stream) wakeUp() {
 
 // run sends what there is to send until the stream is over.
 func (st *stream) run(ctx context.Context) error {
-	connected, draining := st.server.sink.Connected(), st.server.draining
+	draining := st.server.draining
 	window := func() int64 {
-		if connected != nil || draining == nil {
+		if draining == nil {
 			return 0
 		}
 		return st.account.window()
-	}
-	select {
-	case <-connected:
-		connected = nil
-	default:
 	}
 	told := window()
 	if err := st.grpc.Send(&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{
@@ -124,8 +119,6 @@ func (st *stream) run(ctx context.Context) error {
 		case <-st.wake:
 		case <-beat.C:
 			due = true
-		case <-connected:
-			connected = nil
 		case <-draining:
 			draining = nil
 			quiet = time.After(lastWord)
