@@ -6,6 +6,7 @@ SHELL := bash
 
 PREFIX   ?= /usr/local
 FUZZTIME ?= 20s
+SEEDS    ?= 20000
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -62,6 +63,10 @@ fuzz: ## Run each fuzz target for FUZZTIME (20s)
 	| while read -r package target; do \
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
 	done
+
+.PHONY: soak
+soak: ## Run the uplink's simulation with SEEDS (20000) random networks
+	go test -timeout 10m -run TestSimulation ./filter/internal/uplink -seeds $(SEEDS)
 
 .PHONY: bench
 bench: ## Run the Go benchmarks

@@ -109,6 +109,9 @@ func (r *Record) Append(dst []byte) []byte {
 	return append(r.appendHead(dst, len(r.Body)), r.Body...)
 }
 
+// usualHeaders is how many headers most requests have at most: room for them is made at once.
+const usualHeaders = 16
+
 // Parse reads an encoded record. Its strings and slices point into raw, which must not change while the
 // record is in use. Unknown fields are ignored, so that an older collector reads a newer filter's records.
 func Parse(raw []byte) (Record, error) {
@@ -143,6 +146,9 @@ func Parse(raw []byte) (Record, error) {
 		case fieldSource:
 			r.Source = text(f.bytes)
 		case fieldHeaders:
+			if r.Headers == nil {
+				r.Headers = make([]Header, 0, usualHeaders)
+			}
 			h, err := parseHeader(f.bytes)
 			r.Headers = append(r.Headers, h)
 			return err

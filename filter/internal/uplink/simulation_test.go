@@ -3,6 +3,7 @@ package uplink
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -272,14 +273,15 @@ func simulate(seed uint64) error {
 	return nil
 }
 
+var (
+	firstSeed = flag.Uint64("seed", 0, "first seed of the simulation")
+	seeds     = flag.Uint64("seeds", 300, "how many seeds the simulation runs")
+)
+
 // TestSimulation runs the uplink against seeded random networks: what was taken is stored, what was refused
 // is not, memory stays within its limit, and calm brings everything to an end.
 func TestSimulation(t *testing.T) {
-	runs := uint64(300)
-	if testing.Short() {
-		runs = 30
-	}
-	for seed := range runs {
+	for seed := *firstSeed; seed < *firstSeed+*seeds; seed++ {
 		if err := simulate(seed); err != nil {
 			t.Errorf("seed %d: %v", seed, err)
 		}
