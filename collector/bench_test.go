@@ -51,7 +51,7 @@ func benchmarkCollect(b *testing.B, compression string) {
 		}
 		batch.Add(&rec, [][]byte{body[:512]})
 	}
-	message := batch.Message(1, false)
+	message := batch.Message(record.Head{Sequence: 1, Redelivered: false})
 
 	b.SetBytes(perBatch * 512)
 	b.ReportAllocs()

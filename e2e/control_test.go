@@ -69,6 +69,33 @@ func TestNothingIsLostWhenRoutesChange(t *testing.T) {
 	}
 }
 
+// TestNothingIsLostWhenRoutesGoBackAndForth changes the routes and back while Kafka hangs, so that nothing is
+// acknowledged and contexts of the same configuration wait for their end side by side.
+func TestNothingIsLostWhenRoutesGoBackAndForth(t *testing.T) {
+	const requests, changes = 2_000, 10
+	s := newStack(t, absorbRoutes)
+	warm := load(t, s.gateway, "/orders/large", 10, 2, 100, func(int) {}) // so that the topics' partitions are known
+	s.drained(len(warm))
+	s.kafka.Pause()
+	client := newClient(false)
+	answers := loadWhile(t, s.gateway, "/leads", requests, 8, 10_000, requests/4, func() {
+		for n := range changes {
+			name := fmt.Sprint("/probe", n%2)
+			s.writeRoutes(absorbRoutes + fmt.Sprintf("  - {name: probe, match: {path: %s}, topic: probe, answer: {status: 201}}\n", name))
+			s.eventually("the change is active", func() bool {
+				r := request{path: name}
+				return r.send(t.Context(), client, s.gateway).status == http.StatusCreated
+			})
+		}
+	})
+	s.kafka.Continue()
+	allAnswered(t, answers)
+	s.eventually("everything answered is stored", func() bool {
+		return s.stat("crowd.held_bytes") == 0 && s.stat("crowd.records_stored") == s.stat("crowd.answered")
+	})
+	verify(t, s.kafka, "leads", "/leads", answers, 10_000)
+}
+
 // TestFilterInSomebodyElsesEnvoy gives only the filter to an Envoy that is configured by hand.
 func TestFilterInSomebodyElsesEnvoy(t *testing.T) {
 	s := newFilterStack(t)

@@ -13,5 +13,5 @@ import (
 func main() {}
 
 func init() {
-	proxywasm.SetVMContext(&plugin.VM{})
+	proxywasm.SetVMContext(plugin.NewVM())
 }

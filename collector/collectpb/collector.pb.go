@@ -186,8 +186,11 @@ type Hello struct {
 	// numbers and answered counts mean something only within one incarnation.
 	Uplink []byte `protobuf:"bytes,1,opt,name=uplink,proto3" json:"uplink,omitempty"`
 	// Envoy's node.id and node.cluster, for people.
-	NodeId        string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
-	NodeCluster   string `protobuf:"bytes,3,opt,name=node_cluster,json=nodeCluster,proto3" json:"node_cluster,omitempty"`
+	NodeId      string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
+	NodeCluster string `protobuf:"bytes,3,opt,name=node_cluster,json=nodeCluster,proto3" json:"node_cluster,omitempty"`
+	// The version of this protocol that the uplink speaks; now 1. A collector that cannot speak it ends the stream
+	// with UNIMPLEMENTED. Fields and kinds of messages that a side does not know are passed over.
+	Version       uint32 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -243,6 +246,13 @@ func (x *Hello) GetNodeCluster() string {
 	return ""
 }
 
+func (x *Hello) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
 // Batch is a numbered group of records.
 type Batch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -254,7 +264,10 @@ type Batch struct {
 	// The loss ledger: running totals for the routes that changed since the uplink's last batch.
 	Answered []*Answered `protobuf:"bytes,3,rep,name=answered,proto3" json:"answered,omitempty"`
 	// In the order in which the requests ended.
-	Records       []*Record `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
+	Records []*Record `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
+	// Every batch of the uplink with a lower number has been acknowledged, on whatever stream: none of them will
+	// come again, and what was remembered of them may be forgotten.
+	SettledBelow  uint64 `protobuf:"varint,5,opt,name=settled_below,json=settledBelow,proto3" json:"settled_below,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -315,6 +328,13 @@ func (x *Batch) GetRecords() []*Record {
 		return x.Records
 	}
 	return nil
+}
+
+func (x *Batch) GetSettledBelow() uint64 {
+	if x != nil {
+		return x.SettledBelow
+	}
+	return 0
 }
 
 // Answered is how many requests an uplink has answered with the route's answer.
@@ -711,7 +731,12 @@ type Welcome struct {
 	// As in Window.
 	WindowBytes uint64 `protobuf:"varint,2,opt,name=window_bytes,json=windowBytes,proto3" json:"window_bytes,omitempty"`
 	// The collector's name, for people.
-	Collector     string `protobuf:"bytes,3,opt,name=collector,proto3" json:"collector,omitempty"`
+	Collector string `protobuf:"bytes,3,opt,name=collector,proto3" json:"collector,omitempty"`
+	// The version that the collector speaks; now 1.
+	Version uint32 `protobuf:"varint,4,opt,name=version,proto3" json:"version,omitempty"`
+	// The collector's incarnation: 16 random bytes, new for every start. Two streams with the same one end in the
+	// same process.
+	Instance      []byte `protobuf:"bytes,5,opt,name=instance,proto3" json:"instance,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -767,14 +792,31 @@ func (x *Welcome) GetCollector() string {
 	return ""
 }
 
+func (x *Welcome) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *Welcome) GetInstance() []byte {
+	if x != nil {
+		return x.Instance
+	}
+	return nil
+}
+
 // Ack says that a batch's records have reached a level. The lowest level a collector offers ends the
 // uplink's duty to keep the batch; a higher one may follow.
 type Ack struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Level    Level                  `protobuf:"varint,2,opt,name=level,proto3,enum=crowd.collector.v1.Level" json:"level,omitempty"`
-	// Records that reached no level and never will, in order of index. All others of the batch did.
-	Refused       []*Refused `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
+	// Records that reached no level and never will, in order of index.
+	Refused []*Refused `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
+	// Positions of records whose fate is not known yet, in order; all others have reached the level or are refused.
+	// While there are any the uplink keeps the batch, and another Ack of the same sequence and level follows.
+	Pending       []uint32 `protobuf:"varint,4,rep,packed,name=pending,proto3" json:"pending,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -830,12 +872,21 @@ func (x *Ack) GetRefused() []*Refused {
 	return nil
 }
 
+func (x *Ack) GetPending() []uint32 {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
 type Refused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Position in the batch, from 0.
 	Index uint32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// For people and logs.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// For programs and metrics, one of a few: "too_large", "invalid_topic", "rejected", "malformed".
+	Class         string `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -880,6 +931,13 @@ func (x *Refused) GetIndex() uint32 {
 func (x *Refused) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *Refused) GetClass() string {
+	if x != nil {
+		return x.Class
 	}
 	return ""
 }
@@ -977,16 +1035,18 @@ const file_collector_proto_rawDesc = "" +
 	"\rUplinkMessage\x121\n" +
 	"\x05hello\x18\x01 \x01(\v2\x19.crowd.collector.v1.HelloH\x00R\x05hello\x121\n" +
 	"\x05batch\x18\x02 \x01(\v2\x19.crowd.collector.v1.BatchH\x00R\x05batchB\t\n" +
-	"\amessage\"[\n" +
+	"\amessage\"u\n" +
 	"\x05Hello\x12\x16\n" +
 	"\x06uplink\x18\x01 \x01(\fR\x06uplink\x12\x17\n" +
 	"\anode_id\x18\x02 \x01(\tR\x06nodeId\x12!\n" +
-	"\fnode_cluster\x18\x03 \x01(\tR\vnodeCluster\"\xb5\x01\n" +
+	"\fnode_cluster\x18\x03 \x01(\tR\vnodeCluster\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\rR\aversion\"\xda\x01\n" +
 	"\x05Batch\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12 \n" +
 	"\vredelivered\x18\x02 \x01(\bR\vredelivered\x128\n" +
 	"\banswered\x18\x03 \x03(\v2\x1c.crowd.collector.v1.AnsweredR\banswered\x124\n" +
-	"\arecords\x18\x04 \x03(\v2\x1a.crowd.collector.v1.RecordR\arecords\"g\n" +
+	"\arecords\x18\x04 \x03(\v2\x1a.crowd.collector.v1.RecordR\arecords\x12#\n" +
+	"\rsettled_below\x18\x05 \x01(\x04R\fsettledBelow\"g\n" +
 	"\bAnswered\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12/\n" +
 	"\x05level\x18\x02 \x01(\x0e2\x19.crowd.collector.v1.LevelR\x05level\x12\x14\n" +
@@ -1016,18 +1076,22 @@ const file_collector_proto_rawDesc = "" +
 	"\x03ack\x18\x02 \x01(\v2\x17.crowd.collector.v1.AckH\x00R\x03ack\x124\n" +
 	"\x06window\x18\x03 \x01(\v2\x1a.crowd.collector.v1.WindowH\x00R\x06window\x12:\n" +
 	"\bdraining\x18\x04 \x01(\v2\x1c.crowd.collector.v1.DrainingH\x00R\bdrainingB\t\n" +
-	"\amessage\"}\n" +
+	"\amessage\"\xb3\x01\n" +
 	"\aWelcome\x121\n" +
 	"\x06levels\x18\x01 \x03(\x0e2\x19.crowd.collector.v1.LevelR\x06levels\x12!\n" +
 	"\fwindow_bytes\x18\x02 \x01(\x04R\vwindowBytes\x12\x1c\n" +
-	"\tcollector\x18\x03 \x01(\tR\tcollector\"\x89\x01\n" +
+	"\tcollector\x18\x03 \x01(\tR\tcollector\x12\x18\n" +
+	"\aversion\x18\x04 \x01(\rR\aversion\x12\x1a\n" +
+	"\binstance\x18\x05 \x01(\fR\binstance\"\xa3\x01\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12/\n" +
 	"\x05level\x18\x02 \x01(\x0e2\x19.crowd.collector.v1.LevelR\x05level\x125\n" +
-	"\arefused\x18\x03 \x03(\v2\x1b.crowd.collector.v1.RefusedR\arefused\"7\n" +
+	"\arefused\x18\x03 \x03(\v2\x1b.crowd.collector.v1.RefusedR\arefused\x12\x18\n" +
+	"\apending\x18\x04 \x03(\rR\apending\"M\n" +
 	"\aRefused\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"\x1e\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
+	"\x05class\x18\x03 \x01(\tR\x05class\"\x1e\n" +
 	"\x06Window\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\"\n" +
 	"\n" +

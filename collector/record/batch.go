@@ -15,11 +15,13 @@ const (
 	fieldHelloUplink      protowire.Number = 1
 	fieldHelloNodeID      protowire.Number = 2
 	fieldHelloNodeCluster protowire.Number = 3
+	fieldHelloVersion     protowire.Number = 4
 
 	fieldBatchSequence    protowire.Number = 1
 	fieldBatchRedelivered protowire.Number = 2
 	fieldBatchAnswered    protowire.Number = 3
 	fieldBatchRecords     protowire.Number = 4
+	fieldBatchSettled     protowire.Number = 5
 
 	fieldAnsweredRoute protowire.Number = 1
 	fieldAnsweredLevel protowire.Number = 2
@@ -37,23 +39,28 @@ func NewUplinkID() UplinkID {
 	return id
 }
 
+// Version is the version of the stream's protocol.
+const Version = 1
+
 // Hello opens a stream.
 type Hello struct {
 	Uplink      UplinkID
 	NodeID      string // Envoy's node.id
 	NodeCluster string // Envoy's node.cluster
+	Version     uint32 // that the uplink speaks
 }
 
 // AppendMessage appends the UplinkMessage that carries h.
 func (h *Hello) AppendMessage(dst []byte) []byte {
 	n := sizeBytes(fieldHelloUplink, len(h.Uplink)) + sizeText(fieldHelloNodeID, h.NodeID) +
-		sizeText(fieldHelloNodeCluster, h.NodeCluster)
+		sizeText(fieldHelloNodeCluster, h.NodeCluster) + sizeNumber(fieldHelloVersion, uint64(h.Version))
 	dst = protowire.AppendTag(dst, fieldHello, protowire.BytesType)
 	dst = protowire.AppendVarint(dst, uint64(n))
 	dst = protowire.AppendTag(dst, fieldHelloUplink, protowire.BytesType)
 	dst = protowire.AppendBytes(dst, h.Uplink[:])
 	dst = appendText(dst, fieldHelloNodeID, h.NodeID)
-	return appendText(dst, fieldHelloNodeCluster, h.NodeCluster)
+	dst = appendText(dst, fieldHelloNodeCluster, h.NodeCluster)
+	return appendNumber(dst, fieldHelloVersion, uint64(h.Version))
 }
 
 // Answered is how many requests an uplink has answered with a route's answer, since its incarnation began.
@@ -66,8 +73,8 @@ type Answered struct {
 // BatchOverhead is how long an empty Batch is: room for what stands before its records and is known only when
 // it is sent.
 //
-//	| tag 1 | length ≤ 5 | tag 1 | sequence ≤ 10 | tag 1 | redelivered 1 |  ≤ 19 bytes
-const BatchOverhead = 19
+//	| tag 1 | length ≤ 5 | tag 1 | sequence ≤ 10 | tag 1 | redelivered 1 | tag 1 | settled below ≤ 10 |  ≤ 30 bytes
+const BatchOverhead = 30
 
 // Batch is a Batch message under construction, in one piece of memory: records are encoded straight into it,
 // and its head is written in front of them when it is sent.
@@ -138,17 +145,23 @@ const (
 	maxGrowth   = 256 << 10
 )
 
+// Head is what a batch says of itself when it is sent.
+type Head struct {
+	Sequence     uint64 // from 1
+	Redelivered  bool   // it was sent before, on a stream that ended without acknowledging it
+	SettledBelow uint64 // batches with lower numbers will not come again
+}
+
 // Message returns the UplinkMessage that carries the batch. It points into the batch and is valid until the
 // next call.
-func (b *Batch) Message(sequence uint64, redelivered bool) []byte {
+func (b *Batch) Message(h Head) []byte {
 	b.grow(0)
 	var head [BatchOverhead]byte
-	inner := protowire.AppendTag(head[:0], fieldBatchSequence, protowire.VarintType)
-	inner = protowire.AppendVarint(inner, sequence)
-	if redelivered {
-		inner = protowire.AppendTag(inner, fieldBatchRedelivered, protowire.VarintType)
-		inner = protowire.AppendVarint(inner, 1)
+	inner := appendNumber(head[:0], fieldBatchSequence, h.Sequence)
+	if h.Redelivered {
+		inner = appendNumber(inner, fieldBatchRedelivered, 1)
 	}
+	inner = appendNumber(inner, fieldBatchSettled, h.SettledBelow)
 	var outer [BatchOverhead]byte
 	front := protowire.AppendTag(outer[:0], fieldBatch, protowire.BytesType)
 	front = protowire.AppendVarint(front, uint64(len(inner)+len(b.buf)-BatchOverhead))

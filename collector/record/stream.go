@@ -6,7 +6,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// UplinkMessage is what an uplink sends: exactly one field is set.
+// UplinkMessage is what an uplink sends: one field is set, or none where the message is of a kind that this version
+// does not know.
 type UplinkMessage struct {
 	Hello *Hello
 	Batch *Received
@@ -14,16 +15,17 @@ type UplinkMessage struct {
 
 // Received is a Batch message as a collector sees it.
 type Received struct {
-	Sequence    uint64
-	Redelivered bool
-	Answered    []Answered
-	Records     [][]byte // each for Parse
+	Head
+	Answered []Answered
+	Records  [][]byte // each for Parse
 }
 
 var (
-	uplinkTypes   = types{none, protowire.BytesType, protowire.BytesType}
-	helloTypes    = types{none, protowire.BytesType, protowire.BytesType, protowire.BytesType}
-	batchTypes    = types{none, protowire.VarintType, protowire.VarintType, protowire.BytesType, protowire.BytesType}
+	uplinkTypes = types{none, protowire.BytesType, protowire.BytesType}
+	helloTypes  = types{none, protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.VarintType}
+	batchTypes  = types{
+		none, protowire.VarintType, protowire.VarintType, protowire.BytesType, protowire.BytesType, protowire.VarintType,
+	}
 	answeredTypes = types{none, protowire.BytesType, protowire.VarintType, protowire.VarintType}
 )
 
@@ -44,11 +46,8 @@ func ParseUplinkMessage(raw []byte) (UplinkMessage, error) {
 		}
 		return nil
 	}, uplinkTypes)
-	switch {
-	case err != nil:
+	if err != nil {
 		return UplinkMessage{}, fmt.Errorf("message of an uplink: %w", err)
-	case m.Hello == nil && m.Batch == nil:
-		return UplinkMessage{}, fmt.Errorf("message of an uplink: %w: neither hello nor batch", ErrWire)
 	}
 	return m, nil
 }
@@ -68,6 +67,8 @@ func parseHello(raw []byte) (*Hello, error) {
 			h.NodeID = text(f.bytes)
 		case fieldHelloNodeCluster:
 			h.NodeCluster = text(f.bytes)
+		case fieldHelloVersion:
+			h.Version = uint32(f.scalar)
 		}
 		return nil
 	}, helloTypes)
@@ -88,6 +89,8 @@ func parseBatch(raw []byte) (*Received, error) {
 			b.Sequence = f.scalar
 		case fieldBatchRedelivered:
 			b.Redelivered = f.scalar != 0
+		case fieldBatchSettled:
+			b.SettledBelow = f.scalar
 		case fieldBatchAnswered:
 			a, err := parseAnswered(f.bytes)
 			b.Answered = append(b.Answered, a)
@@ -134,6 +137,8 @@ type Welcome struct {
 	Levels    []Level
 	Window    int // bytes
 	Collector string
+	Version   uint32
+	Instance  []byte
 }
 
 // Ack says that a batch has reached a level.
@@ -141,12 +146,14 @@ type Ack struct {
 	Sequence uint64
 	Level    Level
 	Refused  []Refused
+	Pending  []int // positions of records whose fate is not known yet
 }
 
 // Refused is a record of the batch that will never be stored.
 type Refused struct {
 	Index  int // in the batch, from 0
 	Reason string
+	Class  string
 }
 
 // Window replaces the stream's window.
@@ -164,23 +171,29 @@ const (
 	fieldWelcomeLevels    protowire.Number = 1
 	fieldWelcomeWindow    protowire.Number = 2
 	fieldWelcomeCollector protowire.Number = 3
+	fieldWelcomeVersion   protowire.Number = 4
+	fieldWelcomeInstance  protowire.Number = 5
 
 	fieldAckSequence protowire.Number = 1
 	fieldAckLevel    protowire.Number = 2
 	fieldAckRefused  protowire.Number = 3
+	fieldAckPending  protowire.Number = 4
 
 	fieldRefusedIndex  protowire.Number = 1
 	fieldRefusedReason protowire.Number = 2
+	fieldRefusedClass  protowire.Number = 3
 
 	fieldWindowBytes protowire.Number = 1
 )
 
 var (
 	collectorTypes = types{none, protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType}
-	// Levels are packed, as proto3 writes them.
-	welcomeTypes = types{none, protowire.BytesType, protowire.VarintType, protowire.BytesType}
-	ackTypes     = types{none, protowire.VarintType, protowire.VarintType, protowire.BytesType}
-	refusedTypes = types{none, protowire.VarintType, protowire.BytesType}
+	// Repeated numbers are packed, as proto3 writes them.
+	welcomeTypes = types{
+		none, protowire.BytesType, protowire.VarintType, protowire.BytesType, protowire.VarintType, protowire.BytesType,
+	}
+	ackTypes     = types{none, protowire.VarintType, protowire.VarintType, protowire.BytesType, protowire.BytesType}
+	refusedTypes = types{none, protowire.VarintType, protowire.BytesType, protowire.BytesType}
 	windowTypes  = types{none, protowire.VarintType}
 )
 
@@ -218,18 +231,15 @@ func parseWelcome(raw []byte) (*Welcome, error) {
 	err := fields(raw, func(f field) error {
 		switch f.number {
 		case fieldWelcomeLevels:
-			for rest := f.bytes; len(rest) > 0; {
-				v, n := protowire.ConsumeVarint(rest)
-				if n < 0 {
-					return fmt.Errorf("%w: levels: %w", ErrWire, protowire.ParseError(n))
-				}
-				w.Levels = append(w.Levels, level(v))
-				rest = rest[n:]
-			}
+			return packed(f.bytes, func(v uint64) { w.Levels = append(w.Levels, level(v)) })
 		case fieldWelcomeWindow:
 			w.Window = clampInt32(f.scalar)
 		case fieldWelcomeCollector:
 			w.Collector = text(f.bytes)
+		case fieldWelcomeVersion:
+			w.Version = uint32(f.scalar)
+		case fieldWelcomeInstance:
+			w.Instance = f.bytes
 		}
 		return nil
 	}, welcomeTypes)
@@ -237,6 +247,19 @@ func parseWelcome(raw []byte) (*Welcome, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+// packed visits the numbers of a packed field.
+func packed(raw []byte, visit func(uint64)) error {
+	for len(raw) > 0 {
+		v, n := protowire.ConsumeVarint(raw)
+		if n < 0 {
+			return fmt.Errorf("%w: packed numbers: %w", ErrWire, protowire.ParseError(n))
+		}
+		visit(v)
+		raw = raw[n:]
+	}
+	return nil
 }
 
 func parseAck(raw []byte) (*Ack, error) {
@@ -251,6 +274,8 @@ func parseAck(raw []byte) (*Ack, error) {
 			r, err := parseRefused(f.bytes)
 			a.Refused = append(a.Refused, r)
 			return err
+		case fieldAckPending:
+			return packed(f.bytes, func(v uint64) { a.Pending = append(a.Pending, clampInt32(v)) })
 		}
 		return nil
 	}, ackTypes)
@@ -267,6 +292,8 @@ func parseRefused(raw []byte) (r Refused, err error) {
 			r.Index = clampInt32(f.scalar)
 		case fieldRefusedReason:
 			r.Reason = text(f.bytes)
+		case fieldRefusedClass:
+			r.Class = text(f.bytes)
 		}
 		return nil
 	}, refusedTypes)

@@ -39,10 +39,7 @@ func (r *Record) size(bodyLen int) int {
 	n := sizeBytes(fieldID, len(r.ID)) + protowire.SizeTag(fieldReceived) + protowire.SizeFixed64() +
 		sizeText(fieldRoute, r.Route) + sizeText(fieldTopic, r.Topic) + sizeText(fieldMethod, r.Method) +
 		sizeText(fieldScheme, r.Scheme) + sizeText(fieldAuthority, r.Authority) + sizeText(fieldPath, r.Path) +
-		sizeText(fieldSource, r.Source)
-	if r.Ack != 0 {
-		n += protowire.SizeTag(fieldAck) + protowire.SizeVarint(uint64(r.Ack))
-	}
+		sizeText(fieldSource, r.Source) + sizeNumber(fieldAck, uint64(r.Ack))
 	if r.Key != nil {
 		n += sizeBytes(fieldKey, len(r.Key))
 	}
@@ -70,10 +67,7 @@ func (r *Record) appendHead(dst []byte, bodyLen int) []byte {
 	dst = protowire.AppendTag(dst, fieldReceived, protowire.Fixed64Type)
 	dst = protowire.AppendFixed64(dst, uint64(r.Received.UnixNano()))
 	dst = appendText(dst, fieldRoute, r.Route)
-	if r.Ack != 0 {
-		dst = protowire.AppendTag(dst, fieldAck, protowire.VarintType)
-		dst = protowire.AppendVarint(dst, uint64(r.Ack))
-	}
+	dst = appendNumber(dst, fieldAck, uint64(r.Ack))
 	dst = appendText(dst, fieldTopic, r.Topic)
 	if r.Key != nil {
 		dst = protowire.AppendTag(dst, fieldKey, protowire.BytesType)
@@ -183,12 +177,9 @@ func parseHeader(raw []byte) (h Header, err error) {
 	return h, err
 }
 
-// level maps an enum value to a Level; what a newer peer may invent becomes unspecified.
+// level maps an enum value to a Level. What a newer peer may invent is higher, and so includes LevelKafka.
 func level(v uint64) Level {
-	if v > uint64(LevelKafka) {
-		return 0
-	}
-	return Level(v)
+	return Level(min(v, uint64(LevelKafka)))
 }
 
 // field is one decoded field: bytes for length-delimited ones (never nil), scalar for the others.
@@ -257,6 +248,21 @@ func fields(raw []byte, visit func(field) error, known types) error {
 
 func sizeBytes(field protowire.Number, n int) int {
 	return protowire.SizeTag(field) + protowire.SizeBytes(n)
+}
+
+func sizeNumber(field protowire.Number, v uint64) int {
+	if v == 0 {
+		return 0
+	}
+	return protowire.SizeTag(field) + protowire.SizeVarint(v)
+}
+
+func appendNumber(dst []byte, field protowire.Number, v uint64) []byte {
+	if v == 0 {
+		return dst
+	}
+	dst = protowire.AppendTag(dst, field, protowire.VarintType)
+	return protowire.AppendVarint(dst, v)
 }
 
 func sizeText(field protowire.Number, s string) int {

@@ -113,14 +113,14 @@ func TestRecordIsTheGeneratedMessage(t *testing.T) {
 
 func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 	t.Run("hello", func(t *testing.T) {
-		h := Hello{Uplink: UplinkID{1, 2, 3}, NodeID: "edge-1", NodeCluster: "edge"}
+		h := Hello{Uplink: UplinkID{1, 2, 3}, NodeID: "edge-1", NodeCluster: "edge", Version: Version}
 		raw := h.AppendMessage(nil)
 		var p collectpb.UplinkMessage
 		if err := proto.Unmarshal(raw, &p); err != nil {
 			t.Fatal(err)
 		}
 		want := &collectpb.UplinkMessage{Message: &collectpb.UplinkMessage_Hello{Hello: &collectpb.Hello{
-			Uplink: h.Uplink[:], NodeId: "edge-1", NodeCluster: "edge"}}}
+			Uplink: h.Uplink[:], NodeId: "edge-1", NodeCluster: "edge", Version: 1}}}
 		if !proto.Equal(&p, want) {
 			t.Errorf("got %v, want %v", &p, want)
 		}
@@ -153,12 +153,9 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 			want.Answered = append(want.Answered,
 				&collectpb.Answered{Route: a.Route, Level: collectpb.Level(a.Level), Total: a.Total})
 		}
-		for _, c := range []struct {
-			sequence    uint64
-			redelivered bool
-		}{{1, false}, {1, true}, {math.MaxUint64, true}} {
-			raw := b.Message(c.sequence, c.redelivered)
-			want.Sequence, want.Redelivered = c.sequence, c.redelivered
+		for _, h := range []Head{{1, false, 0}, {1, true, 1}, {math.MaxUint64, true, math.MaxUint64}} {
+			raw := b.Message(h)
+			want.Sequence, want.Redelivered, want.SettledBelow = h.Sequence, h.Redelivered, h.SettledBelow
 			var got collectpb.UplinkMessage
 			if err := proto.Unmarshal(raw, &got); err != nil {
 				t.Fatal(err)
@@ -171,7 +168,7 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 				t.Fatal(err)
 			}
 			equal(t, "parsed", back, UplinkMessage{Batch: &Received{
-				Sequence: c.sequence, Redelivered: c.redelivered, Answered: answered, Records: raws}})
+				Head: h, Answered: answered, Records: raws}})
 		}
 	})
 
@@ -182,14 +179,16 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 		"welcome": {
 			&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{Welcome: &collectpb.Welcome{
 				Levels:      []collectpb.Level{collectpb.Level_LEVEL_DISK, collectpb.Level_LEVEL_KAFKA},
-				WindowBytes: 1 << 20, Collector: "c-0"}}},
-			CollectorMessage{Welcome: &Welcome{Levels: []Level{LevelDisk, LevelKafka}, Window: 1 << 20, Collector: "c-0"}},
+				WindowBytes: 1 << 20, Collector: "c-0", Version: 1, Instance: []byte("i")}}},
+			CollectorMessage{Welcome: &Welcome{Levels: []Level{LevelDisk, LevelKafka}, Window: 1 << 20, Collector: "c-0",
+				Version: 1, Instance: []byte("i")}},
 		},
 		"ack": {
 			&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{Ack: &collectpb.Ack{
 				Sequence: 9, Level: collectpb.Level_LEVEL_KAFKA,
-				Refused: []*collectpb.Refused{{Index: 3, Reason: "too large"}}}}},
-			CollectorMessage{Ack: &Ack{Sequence: 9, Level: LevelKafka, Refused: []Refused{{3, "too large"}}}},
+				Refused: []*collectpb.Refused{{Index: 3, Reason: "too large", Class: "too_large"}}, Pending: []uint32{1, 300}}}},
+			CollectorMessage{Ack: &Ack{Sequence: 9, Level: LevelKafka, Refused: []Refused{{3, "too large", "too_large"}},
+				Pending: []int{1, 300}}},
 		},
 		"window": {
 			&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{
@@ -220,6 +219,14 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 	}
 }
 
+func TestUnknownKindsOfMessagesArePassedOver(t *testing.T) {
+	for _, raw := range [][]byte{{}, {9<<3 | 2, 1, 'x'}} {
+		if m, err := ParseUplinkMessage(raw); err != nil || m != (UplinkMessage{}) {
+			t.Errorf("%v: %+v, %v", raw, m, err)
+		}
+	}
+}
+
 func TestUnknownFieldsArePassedOver(t *testing.T) {
 	r := sample(3)
 	raw := r.Append([]byte{15 << 3, 1})                 // a varint field 15
@@ -240,7 +247,6 @@ func TestMalformed(t *testing.T) {
 		"uplink's size":  {1<<3 | 2, 3, 1<<3 | 2, 1, 0},
 		"no uplink":      {1<<3 | 2, 0},
 		"no sequence":    {2<<3 | 2, 0},
-		"empty":          {},
 		"answered":       {2<<3 | 2, 4, 3<<3 | 2, 2, 2 << 3, 0x80},
 		"field number 0": {0, 0},
 	} {
@@ -268,7 +274,7 @@ func FuzzWire(f *testing.F) {
 		var b Batch
 		b.Add(&r, [][]byte{r.Body})
 		b.AddAnswered(Answered{"leads", LevelMemory, seed})
-		f.Add(bytes.Clone(b.Message(seed+1, seed%2 == 0)))
+		f.Add(bytes.Clone(b.Message(Head{seed + 1, seed%2 == 0, seed})))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var generated collectpb.Record

@@ -26,7 +26,7 @@ type Uplink struct {
 	// Cluster is the Envoy cluster of the collectors; default "crowd_collector".
 	Cluster string `json:"cluster,omitempty"`
 	// MaxBufferBytes bounds what one worker holds: request bodies not yet whole, records not yet sent and
-	// records not yet acknowledged. Default 64 MiB. Beyond it requests are shed with 503.
+	// records not yet acknowledged. Default 64 MiB, at most 256 MiB. Beyond it requests are shed with 503.
 	MaxBufferBytes Size `json:"max_buffer_bytes,omitempty"`
 	// MaxBatchBytes is the size at which a batch is sent without waiting for an acknowledgement; default
 	// 256 KiB. A larger record travels alone.

@@ -10,7 +10,7 @@ const (
 	maxNameLength  = 64
 	maxTopicLength = 249 // Kafka's bound (org.apache.kafka.common.internals.Topic)
 
-	maxMaxBufferBytes = Size(1 << 30)
+	maxMaxBufferBytes = Size(256 << 20) // Envoy gives a VM 1 GiB, and Go's heap may be twice what it holds
 	// maxMaxBatchBytes keeps every batch below the largest message of the stream, as MaxMaxBody does records.
 	maxMaxBatchBytes = MaxMaxBody
 	// recordOverhead is room for a record's headers and framing beside its body.

@@ -15,7 +15,7 @@ func reporting(counted *uint64, now func() time.Time) *ledger {
 
 func batchWithTotal(sequence uint64, redelivered bool, total uint64) *record.Received {
 	return &record.Received{
-		Sequence: sequence, Redelivered: redelivered,
+		Head:     record.Head{Sequence: sequence, Redelivered: redelivered},
 		Answered: []record.Answered{{Route: "leads", Level: record.LevelMemory, Total: total}},
 	}
 }

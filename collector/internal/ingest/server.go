@@ -8,6 +8,7 @@ package ingest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,6 +46,7 @@ type Config struct {
 type Server struct {
 	collectpb.UnimplementedCollectorServer
 	name     string
+	instance [16]byte // new for every start
 	sink     Sink
 	log      *slog.Logger
 	trouble  *throttle.Logger
@@ -84,6 +86,7 @@ func New(c Config, sink Sink, log *slog.Logger, registry prometheus.Registerer) 
 		}, time.Now),
 		draining: make(chan struct{}),
 	}
+	_, _ = rand.Read(s.instance[:]) // never fails
 	s.grpc = grpc.NewServer(
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(record.MaxMessageBytes),
@@ -130,6 +133,10 @@ func (s *Server) Collect(g grpc.BidiStreamingServer[collectpb.UplinkMessage, col
 	hello, err := s.hello(g)
 	if err != nil {
 		return err
+	}
+	if hello.Version > record.Version {
+		return status.Errorf(codes.Unimplemented, "the uplink speaks version %d of the protocol, this collector %d",
+			hello.Version, record.Version)
 	}
 	// Not a closed window: that would shed requests, while an uplink without a stream keeps them and tries elsewhere.
 	select {

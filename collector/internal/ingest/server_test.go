@@ -210,7 +210,7 @@ func batch(sequence uint64, redelivered bool, route string, records, body int) [
 		b.Add(r, [][]byte{r.Body})
 	}
 	b.AddAnswered(record.Answered{Route: route, Level: record.LevelMemory, Total: sequence * uint64(records)})
-	return b.Message(sequence, redelivered)
+	return b.Message(record.Head{Sequence: sequence, Redelivered: redelivered})
 }
 
 func TestABatchIsAcknowledgedWhenItIsStoredAndNotBefore(t *testing.T) {
@@ -320,7 +320,7 @@ func TestWhatIsNotTheProtocolEndsItsStreamAndNoOther(t *testing.T) {
 		says     string
 	}{
 		{"no hello", [][]byte{batch(1, false, "leads", 1, 1)}, codes.InvalidArgument, "first message must be a hello"},
-		{"empty", [][]byte{{}}, codes.InvalidArgument, "neither hello nor batch"},
+		{"empty", [][]byte{{}}, codes.InvalidArgument, "the first message must be a hello"},
 		{"noise", [][]byte{[]byte("GET / HTTP/1.1\r\n")}, codes.InvalidArgument, "malformed message"},
 		{"a short uplink", [][]byte{{0x0a, 3, 0x0a, 1, 7}}, codes.InvalidArgument, "uplink of 1 bytes"},
 		{"hello twice", [][]byte{hello, hello}, codes.InvalidArgument, "second hello"},

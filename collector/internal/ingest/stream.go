@@ -87,6 +87,7 @@ func (st *stream) run(ctx context.Context) error {
 	if err := st.grpc.Send(&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{
 		Welcome: &collectpb.Welcome{
 			Levels: []collectpb.Level{collectpb.Level_LEVEL_KAFKA}, WindowBytes: uint64(told), Collector: st.server.name,
+			Version: record.Version, Instance: st.server.instance[:],
 		},
 	}}); err != nil {
 		return err
@@ -171,11 +172,14 @@ func (st *stream) readBatches(ctx context.Context) error {
 			return err
 		}
 		m, err := record.ParseUplinkMessage(f.raw)
-		if err == nil && m.Batch == nil {
+		if err == nil && m.Hello != nil {
 			err = errors.New("a second hello")
 		}
 		if err != nil {
 			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		if m.Batch == nil {
+			continue // of a kind that a later version may have brought
 		}
 		st.accept(m.Batch, int64(len(f.raw)))
 	}
@@ -242,7 +246,7 @@ func (a ack) message() *collectpb.CollectorMessage {
 	m := &collectpb.Ack{Sequence: a.sequence, Level: collectpb.Level_LEVEL_KAFKA}
 	for _, r := range a.refused {
 		m.Refused = append(m.Refused, &collectpb.Refused{
-			Index: uint32(r.Index), Reason: strings.ToValidUTF8(r.Reason, "?"),
+			Index: uint32(r.Index), Class: r.Class, Reason: strings.ToValidUTF8(r.Reason, "?"),
 		})
 	}
 	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{Ack: m}}

@@ -4,14 +4,18 @@
 // native build has none, and tests give a Host instead.
 package abi
 
-import "fmt"
+import (
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
 
 // Handler gets the events of the streams that a plugin context has opened. Events may come during a call of
-// OpenStream, SendMessage or CancelStream.
+// OpenStream (for a stream that nobody knows yet) or SendMessage.
 type Handler interface {
 	// StreamMessage is called for each message received; message is the handler's.
 	StreamMessage(stream uint32, message []byte)
-	// StreamClosed is called once, unless OpenStream failed or the handler canceled the stream.
+	// StreamClosed is called once, unless the handler canceled the stream.
 	StreamClosed(stream uint32, status uint32, message string)
 }
 
@@ -46,20 +50,38 @@ func statusName(status uint32) string {
 	case 2:
 		return "bad argument"
 	case 4:
-		return "parse failure (no such cluster?)"
+		return "parse failure"
 	case 10:
-		return "internal failure (no healthy host in the cluster?)"
+		return "internal failure (no such cluster, or no healthy host in it?)"
 	}
 	return fmt.Sprintf("status %d", status)
 }
 
-// OpenStream starts a bidirectional stream of the active plugin context to a cluster.
-func OpenStream(cluster, service, method string) (uint32, error) {
-	stream, status := grpcStream(cluster, service, method)
+// EnvoyGRPC returns the service that OpenStream takes for a cluster: a serialized envoy.config.core.v3.GrpcService
+// with an envoy_grpc. Envoy also takes the bare name of a cluster, but only after it has tried to read it as such a
+// message, and some names ("ingestion") are one, without a target, on which Envoy aborts.
+func EnvoyGRPC(cluster string) string {
+	envoyGRPC := protowire.AppendString(protowire.AppendTag(nil, 1, protowire.BytesType), cluster)
+	return string(protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), envoyGRPC))
+}
+
+// OpenStream starts a bidirectional stream of the effective plugin context to a service (see EnvoyGRPC).
+func OpenStream(grpcService, service, method string) (uint32, error) {
+	stream, status := grpcStream(grpcService, service, method)
 	if status != 0 {
-		return 0, &StatusError{"proxy_grpc_stream to cluster " + cluster, status}
+		return 0, &StatusError{"proxy_grpc_stream", status}
 	}
 	return stream, nil
+}
+
+// As does something in the name of another context, then goes back to the one that the host has called.
+func As(context uint32, do func() error) error {
+	if status := setEffectiveContext(context); status != 0 {
+		return &StatusError{"proxy_set_effective_context", status}
+	}
+	err := do()
+	setEffectiveContext(0)
+	return err
 }
 
 // SendMessage writes a message, which the host copies.

@@ -4,7 +4,7 @@ package abi
 
 // Host stands for the proxy in a native build, where tests set it.
 type Host interface {
-	OpenStream(cluster, service, method string) (stream, status uint32)
+	OpenStream(grpcService, service, method string) (stream, status uint32)
 	SendMessage(stream uint32, message []byte) (status uint32)
 	CancelStream(stream uint32)
 }
@@ -28,8 +28,11 @@ func CloseStream(pluginContext, stream, status uint32, message string) {
 	}
 }
 
-func grpcStream(cluster, service, method string) (stream, status uint32) {
-	return host.OpenStream(cluster, service, method)
+// setEffectiveContext has nothing to do: a native build has one plugin context.
+func setEffectiveContext(uint32) uint32 { return 0 }
+
+func grpcStream(grpcService, service, method string) (stream, status uint32) {
+	return host.OpenStream(grpcService, service, method)
 }
 
 func grpcSend(stream uint32, message []byte) uint32 { return host.SendMessage(stream, message) }

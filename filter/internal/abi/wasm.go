@@ -14,6 +14,9 @@ func proxyGrpcSend(token uint32, message *byte, messageSize int32, endStream int
 //go:wasmimport env proxy_grpc_cancel
 func proxyGrpcCancel(token uint32) uint32
 
+//go:wasmimport env proxy_set_effective_context
+func setEffectiveContext(context uint32) uint32
+
 //go:wasmimport env proxy_get_buffer_bytes
 func proxyGetBufferBytes(buffer uint32, start, length int32, data unsafe.Pointer, size *int32) uint32
 
@@ -26,9 +29,8 @@ const grpcReceiveBuffer = 5
 // noMetadata is an empty header map: its count, zero.
 var noMetadata [4]byte
 
-func grpcStream(cluster, service, method string) (token, status uint32) {
-	// Envoy takes the bare name of a cluster in place of a serialized GrpcService.
-	status = proxyGrpcStream(unsafe.StringData(cluster), int32(len(cluster)), unsafe.StringData(service),
+func grpcStream(grpcService, service, method string) (token, status uint32) {
+	status = proxyGrpcStream(unsafe.StringData(grpcService), int32(len(grpcService)), unsafe.StringData(service),
 		int32(len(service)), unsafe.StringData(method), int32(len(method)), &noMetadata[0], int32(len(noMetadata)), &token)
 	return token, status
 }

@@ -19,14 +19,14 @@ func (r *request) answer() {
 		headers = append(headers, [2]string{"content-type", r.rule.ContentType})
 	}
 	headers = append(headers, [2]string{RecordIDHeader, r.record.ID.String()})
-	r.plugin.metrics.answered.add()
+	r.plugin.vm.metrics.answered.add()
 	r.respond(r.rule.Status, headers, r.rule.Body)
 }
 
 // answerShed says that there is no room. Retry-After is in seconds and differs, lest all clients come back
 // together.
 func (r *request) answerShed() {
-	r.plugin.metrics.shed[r.refusal].add()
+	r.plugin.vm.metrics.shed[r.refusal].add()
 	r.respond(503, [][2]string{
 		{"content-type", jsonType},
 		{"retry-after", strconv.Itoa(1 + rand.IntN(3))},
@@ -34,7 +34,7 @@ func (r *request) answerShed() {
 }
 
 func (r *request) answerTooLarge() {
-	r.plugin.metrics.tooLarge.add()
+	r.plugin.vm.metrics.tooLarge.add()
 	r.respond(413, [][2]string{{"content-type", jsonType}},
 		[]byte(`{"error":"body too large","max_body_bytes":`+strconv.Itoa(r.rule.MaxBody)+`}`))
 	r.forget()
@@ -42,7 +42,7 @@ func (r *request) answerTooLarge() {
 
 // answerFailed is for host calls that should not fail.
 func (r *request) answerFailed(err error) {
-	r.plugin.metrics.failed.add()
+	r.plugin.vm.metrics.failed.add()
 	proxywasm.LogErrorf("crowd: request of route %s answered 500, it cannot be read: %v", r.rule.Name, err)
 	r.respond(500, [][2]string{{"content-type", jsonType}}, []byte(`{"error":"internal"}`))
 	r.forget()

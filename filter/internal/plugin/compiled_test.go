@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -18,6 +19,9 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/marceloboeira/crowd/collector/collectpb"
 )
 
 // buildModule compiles the filter as it is shipped, once for all tests.
@@ -68,8 +72,9 @@ type compiled struct {
 	calls      map[string]int
 	properties map[string]string
 
-	effective uint32
+	effective uint32 // 0: current
 	next      uint32
+	plugin    uint32
 	requests  map[uint32]*compiledRequest
 	received  []byte // message of the stream, while it is delivered
 	config    []byte
@@ -77,7 +82,9 @@ type compiled struct {
 	metricNames []string
 	metrics     map[string]int64
 	logs        []string // critical
-	done        bool
+	ended       []uint32 // plugin contexts that ended what they had left pending
+	current     uint32   // the context that was called
+	opener      uint32   // the context in whose name the last stream was opened
 }
 
 type compiledRequest struct {
@@ -130,12 +137,26 @@ func newCompiled(t *testing.T, configuration string, properties map[string]strin
 		t.Fatal(err)
 	}
 	c.scene = scene{T: t, proxy: c}
-	c.export("proxy_on_context_create", uint64(pluginContext), 0)
 	c.export("proxy_on_vm_start", 0, 0)
-	if ok := c.export("proxy_on_configure", uint64(pluginContext), uint64(len(configuration))); ok != 1 {
-		t.Fatal("the plugin does not start")
-	}
+	c.startPlugin(pluginContext)
 	return c
+}
+
+// startPlugin begins a plugin context, which becomes that of new requests.
+func (c *compiled) startPlugin(id uint32) {
+	c.Helper()
+	c.plugin = id
+	c.call(id, "proxy_on_context_create", 0)
+	if ok := c.call(id, "proxy_on_configure", uint64(len(c.config))); ok != 1 {
+		c.Fatal("the plugin does not start")
+	}
+}
+
+// call calls one of the module's functions for a context.
+func (c *compiled) call(id uint32, name string, args ...uint64) uint64 {
+	c.Helper()
+	c.current, c.effective = id, 0
+	return c.export(name, append([]uint64{uint64(id)}, args...)...)
 }
 
 // export calls one of the module's functions and returns its first result, 0 where it has none.
@@ -172,8 +193,15 @@ func (c *compiled) give(b []byte, pointer, length uint64) uint32 {
 }
 
 func (c *compiled) hostCall(name string, args []uint64) uint32 {
-	request := c.requests[c.effective]
+	effective := cmp.Or(c.effective, c.current)
+	request := c.requests[effective]
 	switch name {
+	case "proxy_set_effective_context":
+		c.effective = uint32(args[0])
+		return statusOK
+	case "proxy_get_status":
+		c.mod.Memory().WriteUint32Le(uint32(args[0]), 14)
+		return c.give([]byte("gone"), args[1], args[2])
 	case "proxy_log":
 		if args[0] == 5 {
 			c.logs = append(c.logs, string(c.read(args[1], args[2])))
@@ -221,11 +249,12 @@ func (c *compiled) hostCall(name string, args []uint64) uint32 {
 	case "proxy_set_tick_period_milliseconds":
 		return statusOK
 	case "proxy_done":
-		c.done = true
+		c.ended = append(c.ended, effective)
 		return statusOK
 	case "proxy_grpc_stream":
 		stream, status := c.OpenStream(string(c.read(args[0], args[1])), string(c.read(args[2], args[3])),
 			string(c.read(args[4], args[5])))
+		c.opener = effective
 		c.mod.Memory().WriteUint32Le(uint32(args[8]), stream)
 		return status
 	case "proxy_grpc_send":
@@ -237,7 +266,11 @@ func (c *compiled) hostCall(name string, args []uint64) uint32 {
 	return statusUnimplemented
 }
 
+// serialize is Envoy's form of a header map; for an empty one it gives nothing at all.
 func serialize(pairs [][2]string) []byte {
+	if len(pairs) == 0 {
+		return nil
+	}
 	b := binary.LittleEndian.AppendUint32(nil, uint32(len(pairs)))
 	for _, p := range pairs {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(p[0])))
@@ -268,13 +301,12 @@ func deserialize(b []byte) [][2]string {
 func (c *compiled) InitializeHttpContext() uint32 {
 	c.next++
 	c.requests[c.next] = &compiledRequest{}
-	c.export("proxy_on_context_create", uint64(c.next), uint64(pluginContext))
+	c.call(c.next, "proxy_on_context_create", uint64(c.plugin))
 	return c.next
 }
 
 func (c *compiled) act(name string, id uint32, args ...uint64) types.Action {
-	c.effective = id
-	c.requests[id].action = types.Action(c.export(name, append([]uint64{uint64(id)}, args...)...))
+	c.requests[id].action = types.Action(c.call(id, name, args...))
 	return c.requests[id].action
 }
 
@@ -301,9 +333,8 @@ func (c *compiled) CallOnRequestTrailers(id uint32, trailers [][2]string) types.
 }
 
 func (c *compiled) CompleteHttpContext(id uint32) {
-	c.effective = id
-	c.export("proxy_on_log", uint64(id))
-	c.export("proxy_on_delete", uint64(id))
+	c.call(id, "proxy_on_log")
+	c.call(id, "proxy_on_delete")
 }
 
 func (c *compiled) GetSentLocalResponse(id uint32) *proxytest.LocalHttpResponse {
@@ -312,9 +343,11 @@ func (c *compiled) GetSentLocalResponse(id uint32) *proxytest.LocalHttpResponse 
 
 func (c *compiled) GetCurrentRequestBody(id uint32) []byte { return c.requests[id].body }
 
-func (c *compiled) Tick() { c.export("proxy_on_tick", uint64(pluginContext)) }
+func (c *compiled) Tick() { c.call(pluginContext, "proxy_on_tick") }
 
-func (c *compiled) FinishVM() bool { return c.export("proxy_on_done", uint64(pluginContext)) != 0 }
+func (c *compiled) FinishVM() bool { return c.call(pluginContext, "proxy_on_done") != 0 }
+
+func (c *compiled) done() bool { return len(c.ended) > 0 }
 
 func (c *compiled) GetCriticalLogs() []string { return c.logs }
 
@@ -337,8 +370,59 @@ func (c *compiled) GetGaugeMetric(name string) (uint64, error) {
 }
 
 func (c *compiled) deliver(stream uint32, message []byte) {
+	c.deliverTo(pluginContext, stream, message)
+}
+
+func (c *compiled) deliverTo(id, stream uint32, message []byte) {
 	c.received = message
-	c.export("proxy_on_grpc_receive", uint64(pluginContext), uint64(stream), uint64(len(message)))
+	c.call(id, "proxy_on_grpc_receive", uint64(stream), uint64(len(message)))
+}
+
+func (c *compiled) closeStream(stream uint32) {
+	c.call(pluginContext, "proxy_on_grpc_close", uint64(stream), 14)
+}
+
+// TestAnotherPluginContextTakesOver changes the configuration with a batch in flight: the records stay, the streams
+// of the old context are used until they are acknowledged, and new ones are opened in the name of the new context.
+func TestAnotherPluginContextTakesOver(t *testing.T) {
+	const second = 1000
+	c := newCompiled(t, routes, properties)
+	c.CompleteHttpContext(c.post("/leads", []byte("first")))
+	c.welcome()
+	if c.opener != pluginContext || len(c.records()) != 1 {
+		t.Fatalf("context %d opened a stream and sent %d records", c.opener, len(c.records()))
+	}
+	c.next = second
+	c.startPlugin(second)
+	if c.FinishVM() {
+		t.Fatal("the old context ended with a batch in flight on its stream")
+	}
+	c.CompleteHttpContext(c.post("/leads", []byte("second")))
+	c.untilOpened(2, func() { c.call(second, "proxy_on_tick") })
+	if c.opener != second {
+		t.Fatalf("the second stream was opened in the name of context %d, want %d", c.opener, second)
+	}
+	if c.Tick(); c.done() {
+		t.Fatal("the old context ended with a batch in flight on its stream")
+	}
+	c.opened = 1
+	c.ack(1)
+	if c.Tick(); !c.done() || c.ended[0] != pluginContext {
+		t.Fatalf("ended: %v, want the old context", c.ended)
+	}
+	welcome, err := proto.Marshal(&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{
+		Welcome: &collectpb.Welcome{Levels: []collectpb.Level{collectpb.Level_LEVEL_KAFKA}, WindowBytes: 1 << 20}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.deliverTo(second, 2, welcome)
+	all := c.records()
+	if len(all) != 2 || string(all[1].Body) != "second" {
+		t.Fatalf("%d records sent, want the second one too", len(all))
+	}
+	if last := c.sent[len(c.sent)-1].Batch; last.Sequence != 2 || last.Redelivered {
+		t.Errorf("sent batch %d (again: %v), want 2: the sequence goes on", last.Sequence, last.Redelivered)
+	}
 }
 
 // TestHostCallsPerRequest guards what a request costs beyond its bytes: calls across the module's border.
@@ -352,7 +436,7 @@ func TestHostCallsPerRequest(t *testing.T) {
 	c.CompleteHttpContext(c.post("/leads", make([]byte, 512)))
 	want := map[string]int{
 		"proxy_get_header_map_pairs": 1, "proxy_get_property": 1, "proxy_get_buffer_bytes": 1, "proxy_set_buffer_bytes": 1,
-		"proxy_send_local_response": 1, "proxy_grpc_send": 1,
+		"proxy_send_local_response": 1, "proxy_grpc_send": 1, "proxy_set_effective_context": 2,
 	}
 	if fmt.Sprint(c.calls) != fmt.Sprint(want) {
 		t.Errorf("an absorbed request makes the host calls %v, want %v", c.calls, want)

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -15,21 +16,49 @@ const (
 	method  = "Collect"
 )
 
-// host lets an uplink use Envoy's gRPC client.
+// host lets an uplink use Envoy's gRPC client. A stream belongs to the plugin context that opened it, and only in
+// that context's name will Envoy take its messages, whichever callback is running.
 type host struct {
-	cluster string
+	link    *link
+	service string // abi.EnvoyGRPC of the cluster
 }
 
+var errEnded = errors.New("the stream has ended")
+
 func (h *host) Open() (uplink.Stream, error) {
-	stream, err := abi.OpenStream(h.cluster, service, method)
-	return uplink.Stream(stream), err
+	owner := h.link.opener()
+	var stream uint32
+	err := abi.As(owner.id, func() (err error) {
+		stream, err = abi.OpenStream(h.service, service, method)
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("cluster %s: %w", h.link.cluster, err)
+	}
+	h.link.owners[uplink.Stream(stream)] = owner
+	return uplink.Stream(stream), nil
 }
 
 func (h *host) Send(s uplink.Stream, message []byte) error {
-	return abi.SendMessage(uint32(s), message)
+	owner := h.link.owners[s]
+	if owner == nil {
+		return errEnded
+	}
+	return abi.As(owner.id, func() error { return abi.SendMessage(uint32(s), message) })
 }
 
-func (h *host) Cancel(s uplink.Stream) { abi.CancelStream(uint32(s)) }
+func (h *host) Cancel(s uplink.Stream) {
+	owner := h.link.owners[s]
+	if owner == nil {
+		return
+	}
+	delete(h.link.owners, s)
+	// An error means that the context is gone, and its streams with it.
+	_ = abi.As(owner.id, func() error {
+		abi.CancelStream(uint32(s))
+		return nil
+	})
+}
 
 func (h *host) Warn(message string) { proxywasm.LogWarn("crowd: " + message) }
 

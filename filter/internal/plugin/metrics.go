@@ -6,7 +6,7 @@ import (
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
 )
 
-// metrics are the filter's stats; Envoy shows them as wasmcustom.NAME, summed over its workers. Counters are
+// metrics are the VM's stats; Envoy shows them as wasmcustom.NAME, summed over its workers. Counters are
 // kept here and reported with the tick: a host call for each would cost every request.
 type metrics struct {
 	configInvalid proxywasm.MetricCounter
@@ -55,9 +55,9 @@ func (g *gauge) report(value int) {
 	}
 }
 
-func defineMetrics() metrics {
+func defineMetrics() *metrics {
 	define := func(name string) counter { return counter{metric: proxywasm.DefineCounterMetric("crowd." + name)} }
-	m := metrics{
+	m := &metrics{
 		configInvalid: proxywasm.DefineCounterMetric("crowd.config_invalid"),
 		answered:      define("answered"),
 		tooLarge:      define("too_large"),
@@ -78,9 +78,8 @@ func defineMetrics() metrics {
 	return m
 }
 
-// report brings Envoy's stats up to date.
-func (m *metrics) report(u *uplink.Uplink) {
-	stats := u.Stats()
+// report brings Envoy's stats up to date with the uplinks.
+func (m *metrics) report(stats *uplink.Stats, links []*link) {
 	m.batches.total, m.resent.total = stats.Batches, stats.Resent
 	m.stored.total, m.refused.total = stats.Stored, stats.Refused
 	m.streamsOpened.total, m.streamsLost.total = stats.StreamsOpened, stats.StreamsLost
@@ -93,6 +92,11 @@ func (m *metrics) report(u *uplink.Uplink) {
 	for _, r := range uplink.Refusals {
 		m.shed[r].report()
 	}
-	m.held.report(u.HeldBytes())
-	m.window.report(u.WindowBytes())
+	held, window := 0, 0
+	for _, l := range links {
+		held += l.uplink.HeldBytes()
+		window += l.uplink.WindowBytes()
+	}
+	m.held.report(held)
+	m.window.report(window)
 }

@@ -2,88 +2,76 @@
 // that a route takes, hand them to the uplink and answer.
 //
 // One plugin context exists for each version of the configuration in each worker, and one more on the main
-// thread, which gets ticks but never a request. All state hangs off the plugin context: a change of
-// configuration makes a new one in the same VM, and the old one ends when its requests have ended and what it
-// holds is stored.
+// thread, which gets ticks but never a request. What was answered is the VM's (see VM), not theirs.
 package plugin
 
 import (
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
-	"github.com/marceloboeira/crowd/collector/record"
 	"github.com/marceloboeira/crowd/filter/internal/abi"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
-// tickMilliseconds is the uplink's clock: how finely it counts backoff and silence, and how old the metrics
-// of an idle worker may be.
-const tickMilliseconds = 100
-
-// doneTimeout bounds how long an outgoing plugin context waits for its last acknowledgements.
-const doneTimeout = 30 * time.Second
-
-// VM is the Wasm VM, which has no state of its own.
-type VM struct {
-	types.DefaultVMContext
-}
-
-// NewPluginContext begins a plugin context.
-func (*VM) NewPluginContext(id uint32) types.PluginContext {
-	return &plugin{id: id, began: time.Now()}
-}
+const (
+	// tickMilliseconds is the uplink's clock: how finely it counts backoff and silence, and how old the metrics
+	// of an idle worker may be.
+	tickMilliseconds = 100
+	// handoverTimeout bounds how long a plugin context waits for acknowledgements on its streams when another
+	// one takes over. What is not acknowledged by then is sent again by that one.
+	handoverTimeout = 5 * time.Second
+	// doneTimeout bounds how long the last plugin context waits for everything to be stored.
+	doneTimeout = 30 * time.Second
+)
 
 // plugin is one version of the configuration in one worker.
 type plugin struct {
 	types.DefaultPluginContext
-	id    uint32
-	began time.Time
+	vm *VM
+	id uint32
 
-	metrics metrics
-	table   *route.Table // nil: the configuration is invalid, and everything passes untouched
-	uplink  *uplink.Uplink
-	counts  map[*route.Rule]*uplink.Count
+	table *route.Table // nil: the configuration is invalid, and everything passes untouched
+	link  *link        // nil where table is
 
-	finishing  bool
-	finishedBy time.Duration
+	leaving bool          // OnPluginDone has been called
+	leaveBy time.Duration // on the VM's clock
+	retired bool          // its streams are being replaced
 }
 
 // OnPluginStart reads the configuration. An invalid one leaves the plugin without routes: traffic goes on
 // untouched, and the log and the metric `crowd.config_invalid` say so. Refusing to start would make Envoy
 // answer every request of the listener with an error.
 func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
-	p.metrics = defineMetrics()
+	if p.vm.metrics == nil {
+		p.vm.metrics = defineMetrics()
+	}
 	table, err := readTable()
 	if err != nil {
-		p.metrics.configInvalid.Increment(1)
+		p.vm.metrics.configInvalid.Increment(1)
 		proxywasm.LogCriticalf("crowd: invalid configuration, no request is absorbed and all go on untouched: %v", err)
 		return types.OnPluginStartStatusOK
 	}
 	config := table.Uplink()
-	hello := record.Hello{
-		Uplink:      record.NewUplinkID(),
-		NodeID:      property("xds", "node", "id"),
-		NodeCluster: property("xds", "node", "cluster"),
-	}
 	p.table = table
-	p.counts = map[*route.Rule]*uplink.Count{}
-	p.uplink = uplink.New(uplink.Config{
-		Hello:              hello,
+	p.link = p.vm.join(p, config.Cluster, uplink.Limits{
 		MaxBufferBytes:     int(config.MaxBufferBytes),
 		MaxBatchBytes:      int(config.MaxBatchBytes),
 		UnreachableTimeout: time.Duration(config.UnreachableTimeout),
-		Rand:               rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-	}, &host{cluster: config.Cluster})
+	})
 	abi.Handle(p.id, p)
-	if err := proxywasm.SetTickPeriodMilliSeconds(tickMilliseconds); err != nil {
-		proxywasm.LogCriticalf("crowd: no ticks, lost streams will not be opened again: %v", err)
-	}
+	p.setTicks(tickMilliseconds)
 	return types.OnPluginStartStatusOK
+}
+
+// setTicks also ends the ticks: Envoy would go on with them after the context is gone.
+func (p *plugin) setTicks(milliseconds uint32) {
+	if err := proxywasm.SetTickPeriodMilliSeconds(milliseconds); err != nil {
+		proxywasm.LogCriticalf("crowd: cannot set the tick to %d ms: %v", milliseconds, err)
+	}
 }
 
 func readTable() (*route.Table, error) {
@@ -107,66 +95,52 @@ func property(path ...string) string {
 	return string(value)
 }
 
-// count returns the ledger line of a rule.
-func (p *plugin) count(rule *route.Rule) *uplink.Count {
-	c := p.counts[rule]
-	if c == nil {
-		c = p.uplink.Count(rule.Name, record.LevelMemory)
-		p.counts[rule] = c
-	}
-	return c
-}
-
 // NewHttpContext begins a request.
 func (p *plugin) NewHttpContext(uint32) types.HttpContext {
 	return &request{plugin: p}
 }
 
-// OnTick tells the uplink the time.
+// OnTick tells the uplink the time. Every user of an uplink has ticks; the one that opens its streams has its clock.
 func (p *plugin) OnTick() {
-	if p.uplink == nil {
+	if p.link == nil {
 		return
 	}
-	now := time.Since(p.began)
-	p.uplink.Tick(now)
-	p.metrics.report(p.uplink)
-	if p.finishing && (p.uplink.Idle() || now > p.finishedBy) {
-		p.finish()
+	if p == p.link.opener() {
+		p.link.uplink.Tick(p.vm.now())
+		p.vm.report()
+	}
+	if p.leaving && p.vm.left(p) {
+		p.end()
 		proxywasm.PluginDone()
 	}
 }
 
-// OnPluginDone is called when the last request of this configuration has ended. The streams end with the
-// plugin context, so it stays until everything that was answered is stored, for doneTimeout at most.
+// OnPluginDone is called when the last request of this configuration has ended. Its streams end with the context,
+// so it stays until they are no longer needed.
 func (p *plugin) OnPluginDone() bool {
-	if p.uplink == nil {
+	if p.link == nil {
 		return true
 	}
-	if p.uplink.Idle() {
-		p.finish()
-		return true
+	if !p.vm.leave(p) {
+		return false
 	}
-	p.finishing, p.finishedBy = true, time.Since(p.began)+doneTimeout
-	return false
+	p.end()
+	return true
 }
 
-func (p *plugin) finish() {
-	if !p.uplink.Idle() {
-		proxywasm.LogCriticalf("crowd: %d bytes of records were answered and could not be stored within %v of the "+
-			"configuration's end: they are lost", p.uplink.HeldBytes(), doneTimeout)
-	}
-	p.uplink.Close()
-	p.metrics.report(p.uplink)
+func (p *plugin) end() {
+	p.setTicks(0)
 	abi.Handle(p.id, nil)
-	p.uplink, p.table = nil, nil
+	p.link, p.table = nil, nil
 }
 
 // StreamMessage passes a collector's message on.
 func (p *plugin) StreamMessage(stream uint32, message []byte) {
-	p.uplink.Received(uplink.Stream(stream), message)
+	p.link.uplink.Received(uplink.Stream(stream), message)
 }
 
 // StreamClosed passes a stream's end on.
 func (p *plugin) StreamClosed(stream, status uint32, message string) {
-	p.uplink.Closed(uplink.Stream(stream), closeReason(status, message))
+	delete(p.link.owners, uplink.Stream(stream))
+	p.link.uplink.Closed(uplink.Stream(stream), closeReason(status, message))
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/proxytest"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
@@ -40,13 +41,15 @@ type proxy interface {
 	GetCounterMetric(name string) (uint64, error)
 	GetGaugeMetric(name string) (uint64, error)
 	deliver(stream uint32, message []byte)
+	closeStream(stream uint32)
+	done() bool // the plugin has ended what it left pending
 }
 
 // scene is a proxy with a plugin in it, and the collector's side of its streams.
 type scene struct {
 	*testing.T
 	proxy
-	cluster string
+	service string
 	opened  uint32
 	sent    []record.UplinkMessage
 }
@@ -69,13 +72,14 @@ type emulated struct {
 
 func newEmulated(t *testing.T, configuration string) *emulated {
 	t.Helper()
-	options := proxytest.NewEmulatorOption().WithVMContext(&VM{}).WithPluginConfiguration([]byte(configuration))
+	vm := NewVM()
+	options := proxytest.NewEmulatorOption().WithVMContext(vm).WithPluginConfiguration([]byte(configuration))
 	for path, value := range properties {
 		options.WithProperty(strings.Split(path, "."), []byte(value))
 	}
 	host, reset := proxytest.NewHostEmulator(options)
 	e := &emulated{HostEmulator: host}
-	e.scene = scene{T: t, proxy: native{host}}
+	e.scene = scene{T: t, proxy: native{host, vm}}
 	abi.SetHost(&e.scene)
 	t.Cleanup(func() {
 		reset()
@@ -88,19 +92,27 @@ func newEmulated(t *testing.T, configuration string) *emulated {
 }
 
 // native adds to the emulator what a proxy does when a message arrives.
-type native struct{ proxytest.HostEmulator }
+type native struct {
+	proxytest.HostEmulator
+	vm *VM
+}
 
 func (native) deliver(stream uint32, message []byte) { abi.Receive(pluginContext, stream, message) }
+
+func (native) closeStream(stream uint32) { abi.CloseStream(pluginContext, stream, 14, "gone") }
+
+// done is not to be had from the emulator, but the plugin's link is gone when it has ended.
+func (n native) done() bool { return len(n.vm.links) == 0 }
 
 func (n native) GetGaugeMetric(name string) (uint64, error) {
 	return n.HostEmulator.GetGaugeMetric(name)
 }
 
-func (e *scene) OpenStream(cluster, service, method string) (stream, status uint32) {
+func (e *scene) OpenStream(grpcService, service, method string) (stream, status uint32) {
 	if service+"/"+method != strings.TrimPrefix(collectpb.Collector_Collect_FullMethodName, "/") {
 		e.Errorf("opened %s/%s", service, method)
 	}
-	e.cluster = cluster
+	e.service = grpcService
 	e.opened++
 	return e.opened, 0
 }
@@ -185,6 +197,16 @@ func (e *scene) wantAnswer(id uint32, status uint32, body string) *proxytest.Loc
 	return r
 }
 
+// untilOpened lets ticks pass until the backoff is over and so many streams have been opened.
+func (e *scene) untilOpened(streams uint32, tick func()) {
+	e.Helper()
+	for end := time.Now().Add(10 * time.Second); e.opened < streams; tick() {
+		if time.Now().After(end) {
+			e.Fatalf("%d streams opened, want %d", e.opened, streams)
+		}
+	}
+}
+
 func (e *scene) counter(name string) uint64 {
 	e.Helper()
 	e.Tick()
@@ -225,8 +247,8 @@ func TestARequestBecomesARecord(t *testing.T) {
 			t.Errorf("content-type %q", got)
 		}
 
-		if e.cluster != "collectors" || len(e.sent) != 1 || e.sent[0].Hello == nil || e.sent[0].Hello.NodeID != "edge-1" {
-			t.Fatalf("opened a stream to %q with %+v", e.cluster, e.sent)
+		if e.service != abi.EnvoyGRPC("collectors") || len(e.sent) != 1 || e.sent[0].Hello == nil || e.sent[0].Hello.NodeID != "edge-1" {
+			t.Fatalf("opened a stream to %q with %+v", e.service, e.sent)
 		}
 		e.welcome()
 		got := e.records()
@@ -255,9 +277,42 @@ func TestARequestBecomesARecord(t *testing.T) {
 	})
 }
 
+func TestNoTrailersAtTheEnd(t *testing.T) {
+	play(t, routes, func(t *testing.T, e *scene) {
+		id := e.InitializeHttpContext()
+		e.CallOnRequestHeaders(id, headers("POST", "/leads"), false)
+		e.CallOnRequestBody(id, []byte("x"), false)
+		e.CallOnRequestTrailers(id, nil)
+		e.wantAnswer(id, 200, `{"status":"OK"}`)
+	})
+}
+
+// TestTinyChunks sends a body in chunks of one byte: what they cost in memory counts, not what they carry.
+func TestTinyChunks(t *testing.T) {
+	play(t, routes, func(t *testing.T, e *scene) {
+		id := e.InitializeHttpContext()
+		e.CallOnRequestHeaders(id, headers("POST", "/track/1"), false)
+		for range 60_000 {
+			e.CallOnRequestBody(id, []byte("x"), false)
+		}
+		e.CallOnRequestBody(id, []byte("x"), true)
+		e.wantAnswer(id, 503, `{"error":"overloaded","reason":"buffer_full"}`)
+		if n := e.counter("shed.buffer_full"); n != 1 {
+			t.Errorf("counted %d, want 1", n)
+		}
+		if held, _ := e.GetGaugeMetric("crowd.held_bytes"); held != 0 {
+			t.Errorf("%d bytes held", held)
+		}
+	})
+}
+
 func TestOtherRequestsGoOnUntouched(t *testing.T) {
 	play(t, routes, func(t *testing.T, e *scene) {
-		for _, h := range [][][2]string{headers("GET", "/leads"), headers("POST", "/other"), headers("POST", "/leads/1")} {
+		for _, h := range [][][2]string{
+			headers("GET", "/leads"), headers("POST", "/other"), headers("POST", "/leads/1"),
+			headers("POST", "/leads", "content-type", "application/grpc+proto"), headers("POST", "/leads", "upgrade", "websocket"),
+			headers("CONNECT", "/track/1"),
+		} {
 			id := e.InitializeHttpContext()
 			if a := e.CallOnRequestHeaders(id, h, false); a != types.ActionContinue {
 				t.Errorf("%v: headers: %v", h, a)
@@ -395,10 +450,34 @@ func TestAPluginEndsWhenEverythingIsStored(t *testing.T) {
 		if e.FinishVM() {
 			t.Fatal("ended with a record that nobody has stored")
 		}
+		e.Tick()
+		if e.done() {
+			t.Fatal("ended with a record that nobody has stored")
+		}
 		e.ack(1)
 		e.Tick()
+		if !e.done() {
+			t.Error("not ended though everything is stored")
+		}
 		if logs := e.GetCriticalLogs(); len(logs) != 0 {
 			t.Errorf("critical logs %q", logs)
+		}
+	})
+}
+
+func TestAStreamThatEndsIsReplaced(t *testing.T) {
+	play(t, routes, func(t *testing.T, e *scene) {
+		e.post("/leads", []byte("x"))
+		e.welcome()
+		e.closeStream(1)
+		e.untilOpened(2, e.Tick)
+		e.welcome()
+		if last := e.sent[len(e.sent)-1].Batch; last == nil || last.Sequence != 1 || !last.Redelivered {
+			t.Errorf("sent %+v, want batch 1 again", last)
+		}
+		e.ack(1)
+		if n := e.counter("batches_resent"); n != 1 {
+			t.Errorf("counted %d, want 1", n)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ type request struct {
 	record   record.Record
 	chunks   [][]byte
 	size     int            // bytes of body that have arrived
-	reserved int            // of them, those that the uplink has made room for
+	reserved int            // bytes that the uplink has made room for
 	refusal  uplink.Refusal // there was no room: the rest is drained, then the request is shed
 	answered bool
 }
@@ -41,6 +42,9 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	}
 	match := route.Request{Headers: headers}
 	for _, h := range headers {
+		if notOurs(h[0], h[1]) {
+			return types.ActionContinue
+		}
 		switch h[0] {
 		case ":method":
 			match.Method = h[1]
@@ -63,6 +67,20 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	return types.ActionPause
 }
 
+// notOurs reports what no route can absorb, whatever it matches: tunnels, which have no end to wait for, and gRPC,
+// whose local replies Envoy turns into HTTP status 200 with the error in a trailer.
+func notOurs(name, value string) bool {
+	switch name {
+	case ":method":
+		return value == "CONNECT"
+	case "upgrade":
+		return true
+	case "content-type":
+		return strings.HasPrefix(value, "application/grpc")
+	}
+	return false
+}
+
 // secretHeaders are never recorded: they would give whoever reads the topic the client's rights.
 var secretHeaders = map[string]bool{"authorization": true, "cookie": true, "proxy-authorization": true}
 
@@ -82,6 +100,28 @@ func (r *request) capture(match *route.Request) {
 			r.record.Headers = append(r.record.Headers, record.Header{Name: h[0], Value: h[1]})
 		}
 	}
+	cost := 0
+	for _, h := range match.Headers {
+		cost += len(h[0]) + len(h[1]) + pieceOverhead
+	}
+	r.reserve(cost)
+}
+
+// pieceOverhead is more than what a header or a chunk of a body costs in memory beyond its bytes. It counts:
+// clients can send bodies in frames of one byte.
+const pieceOverhead = 64
+
+// reserve makes room for n bytes, or gives up the request's content.
+func (r *request) reserve(n int) bool {
+	if r.refusal == uplink.Taken {
+		r.refusal = r.plugin.link.uplink.Reserve(n)
+	}
+	if r.refusal != uplink.Taken {
+		r.forget()
+		return false
+	}
+	r.reserved += n
+	return true
 }
 
 func contentLength(headers [][2]string) (int, bool) {
@@ -119,17 +159,12 @@ func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 // drain takes what has arrived out of Envoy's buffer and keeps it while there is room.
 func (r *request) drain(bytes int) error {
 	r.size += bytes
-	if r.refusal == uplink.Taken && r.size <= r.rule.MaxBody {
-		if r.refusal = r.plugin.uplink.Reserve(bytes); r.refusal == uplink.Taken {
-			r.reserved += bytes
-			chunk, err := proxywasm.GetHttpRequestBody(0, bytes)
-			if err != nil {
-				return err
-			}
-			r.chunks = append(r.chunks, chunk)
-		} else {
-			r.forget()
+	if r.size <= r.rule.MaxBody && r.reserve(bytes+pieceOverhead) {
+		chunk, err := proxywasm.GetHttpRequestBody(0, bytes)
+		if err != nil {
+			return err
 		}
+		r.chunks = append(r.chunks, chunk)
 	}
 	return proxywasm.ReplaceHttpRequestBody(nil)
 }
@@ -143,7 +178,7 @@ func (r *request) OnHttpRequestTrailers(int) types.Action {
 		return types.ActionPause
 	}
 	trailers, err := proxywasm.GetHttpRequestTrailers()
-	if err != nil {
+	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) { // which is how none are reported
 		r.answerFailed(err)
 		return types.ActionPause
 	}
@@ -158,7 +193,7 @@ func (r *request) OnHttpRequestTrailers(int) types.Action {
 func (r *request) finish() {
 	if r.refusal == uplink.Taken {
 		r.record.ID = record.NewID(r.record.Received)
-		r.refusal = r.plugin.uplink.Add(&r.record, r.chunks, r.reserved, r.plugin.count(r.rule))
+		r.refusal = r.plugin.link.uplink.Add(&r.record, r.chunks, r.reserved, r.plugin.link.count(r.rule.Name))
 		r.reserved = 0
 	}
 	if r.refusal == uplink.Taken {
@@ -172,18 +207,18 @@ func (r *request) finish() {
 // forget gives back what the request holds.
 func (r *request) forget() {
 	if r.reserved > 0 {
-		r.plugin.uplink.Release(r.reserved)
+		r.plugin.link.uplink.Release(r.reserved)
 	}
-	r.chunks, r.reserved = nil, 0
+	r.chunks, r.record, r.reserved = nil, record.Record{}, 0
 }
 
 // OnHttpStreamDone is the end of every request, also of one whose client left in the middle.
 func (r *request) OnHttpStreamDone() {
-	if r.rule == nil || r.plugin.uplink == nil {
+	if r.rule == nil || r.plugin.link == nil {
 		return
 	}
 	if !r.answered {
-		r.plugin.metrics.abandoned.add()
+		r.plugin.vm.metrics.abandoned.add()
 	}
 	r.forget()
 }

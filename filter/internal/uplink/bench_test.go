@@ -20,7 +20,7 @@ func (*sink) Warn(string)                     {}
 // BenchmarkAdd takes records of 512 bytes and acknowledges a batch after every hundred.
 func BenchmarkAdd(b *testing.B) {
 	h := &sink{}
-	u := New(config(), h)
+	u := New(config(), h, &Stats{})
 	count := u.Count("leads", record.LevelMemory)
 	r := &record.Record{
 		ID: record.NewID(time.Unix(1, 0)), Received: time.Unix(1, 0), Route: "leads", Topic: "leads", Method: "POST",

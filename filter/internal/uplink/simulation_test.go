@@ -207,8 +207,8 @@ func simulate(seed uint64) error {
 		content: map[uint64]string{}, window: 40_000,
 	}
 	u := New(Config{
-		MaxBufferBytes: 60_000, MaxBatchBytes: 4_000, UnreachableTimeout: 3 * time.Second, Rand: rnd,
-	}, w)
+		Rand: rnd, Limits: Limits{MaxBufferBytes: 60_000, MaxBatchBytes: 4_000, UnreachableTimeout: 3 * time.Second},
+	}, w, &Stats{})
 	w.uplink = u
 	count := u.Count("leads", record.LevelMemory)
 	taken := map[record.ID]bool{}
@@ -216,6 +216,9 @@ func simulate(seed uint64) error {
 	for range 1500 {
 		if err := w.step(); err != nil {
 			return err
+		}
+		if rnd.IntN(300) == 0 {
+			u.Retire() // the configuration has changed
 		}
 		for range rnd.IntN(4) {
 			n := rnd.IntN(300)
@@ -246,7 +249,10 @@ func simulate(seed uint64) error {
 		}
 	}
 	if !u.Idle() || u.HeldBytes() != 0 {
-		return fmt.Errorf("%d bytes are still held after a minute of calm: %+v", u.HeldBytes(), u.Stats())
+		return fmt.Errorf("%d bytes are still held after a minute of calm: %+v", u.HeldBytes(), *u.stats)
+	}
+	if r := (&record.Record{}); u.Add(r, nil, 0, u.Count("after", record.LevelMemory)) != Taken {
+		return fmt.Errorf("a record is refused after a minute of calm: %+v", *u.stats)
 	}
 	for id := range taken {
 		if w.stored[id] == 0 {
@@ -264,7 +270,7 @@ func simulate(seed uint64) error {
 	if w.total != uint64(len(taken)) {
 		return fmt.Errorf("the ledger says %d answers, there were %d", w.total, len(taken))
 	}
-	if got := u.Stats().Stored; got != uint64(len(taken)) {
+	if got := u.stats.Stored; got != uint64(len(taken)) {
 		return fmt.Errorf("stats say %d stored, there were %d", got, len(taken))
 	}
 	if len(taken) == 0 || refused == 0 {

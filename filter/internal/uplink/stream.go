@@ -12,6 +12,7 @@ import (
 type stream struct {
 	id       Stream
 	welcome  bool // the collector has answered Hello
+	retired  bool // to be canceled when nothing is in flight
 	window   int  // bytes that may be in flight
 	inflight []*batch
 	bytes    int           // of inflight
@@ -70,8 +71,8 @@ func (u *Uplink) open() {
 	u.warnLost(err.Error())
 }
 
-// backOff puts the next attempt off by a random time that doubles with every attempt in a row: after a
-// collector's restart its uplinks do not come back all at once.
+// backOff puts the attempt after this one off by a random time that doubles with every attempt in a row. The first
+// one after a stream that worked is made at once.
 func (u *Uplink) backOff() {
 	limit := min(backoffBase<<min(u.attempts, 10), backoffMax)
 	u.nextAttempt = u.now + time.Duration(u.config.Rand.Int64N(int64(limit)))
@@ -150,11 +151,11 @@ func (u *Uplink) receive(id Stream, message []byte) {
 	}
 }
 
-// acknowledge forgets a batch. Any level will do: the uplink's answers promise nothing beyond its own memory,
-// and the levels that collectors acknowledge are all higher.
+// acknowledge forgets a batch whose records are all stored or refused. Any level will do: the uplink's answers
+// promise nothing beyond its own memory, and the levels that collectors acknowledge are all higher.
 func (u *Uplink) acknowledge(s *stream, ack *record.Ack) {
 	i := slices.IndexFunc(s.inflight, func(b *batch) bool { return b.sequence == ack.Sequence })
-	if i < 0 || ack.Level < record.LevelDisk {
+	if i < 0 || ack.Level < record.LevelDisk || len(ack.Pending) > 0 {
 		return
 	}
 	// Only now, not with the welcome: a batch that breaks every stream must not be tried without a pause.
@@ -166,7 +167,31 @@ func (u *Uplink) acknowledge(s *stream, ack *record.Ack) {
 	refused := min(len(ack.Refused), b.Records())
 	u.stats.Refused += uint64(refused)
 	u.stats.Stored += uint64(b.Records() - refused)
-	for _, r := range ack.Refused {
-		u.host.Warn(fmt.Sprintf("a collector refused record %d of batch %d: %s", r.Index, b.sequence, r.Reason))
+	if refused > 0 {
+		u.host.Warn(fmt.Sprintf("a collector refused %d records of batch %d; the first: %s", refused, b.sequence,
+			ack.Refused[0].Reason))
+	}
+	u.cancelRetired(s)
+}
+
+// Retire has the streams that are open now replaced: they get no more batches, and are canceled one by one when
+// what is in flight on them is acknowledged.
+func (u *Uplink) Retire() {
+	u.run(func() {
+		if u.current != nil {
+			u.leaving = append(u.leaving, u.current)
+			u.current = nil
+		}
+		for _, s := range u.streams() {
+			s.retired = true
+			u.cancelRetired(s)
+		}
+	})
+}
+
+func (u *Uplink) cancelRetired(s *stream) {
+	if s.retired && len(s.inflight) == 0 {
+		u.host.Cancel(s.id)
+		u.leaving = slices.DeleteFunc(u.leaving, func(other *stream) bool { return other == s })
 	}
 }

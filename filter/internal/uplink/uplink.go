@@ -46,14 +46,19 @@ type Host interface {
 type Config struct {
 	// Hello introduces the uplink on every stream.
 	Hello record.Hello
+	// Rand spreads reconnects of many uplinks over time.
+	Rand *rand.Rand
+	Limits
+}
+
+// Limits are what may change while an uplink runs.
+type Limits struct {
 	// MaxBufferBytes bounds bodies not yet whole and records not yet stored, together.
 	MaxBufferBytes int
 	// MaxBatchBytes is where a batch ends; a larger record makes a batch of its own.
 	MaxBatchBytes int
 	// UnreachableTimeout is how long records are taken while no stream is welcome anywhere.
 	UnreachableTimeout time.Duration
-	// Rand spreads reconnects of many uplinks over time.
-	Rand *rand.Rand
 }
 
 // The pace of reconnecting: the n-th attempt in a row waits a random time up to backoffBase·2ⁿ, at most
@@ -96,7 +101,7 @@ func (r Refusal) String() string {
 	return "unknown"
 }
 
-// Stats are running totals since the uplink began.
+// Stats are running totals; several uplinks may share them.
 type Stats struct {
 	Batches       uint64 // sent for the first time
 	Resent        uint64 // batches sent again
@@ -113,6 +118,7 @@ type Uplink struct {
 	now    time.Duration // as of the last Tick
 
 	pending record.Batch
+	aged    bool // pending has seen a tick
 	queue   []*batch
 	current *stream   // where batches go; nil when there is none
 	leaving []*stream // draining collectors: only acks are expected
@@ -131,7 +137,7 @@ type Uplink struct {
 
 	counts      []*Count // that changed since the last batch
 	countsBytes int      // what they will add to it, at most; part of stored
-	stats       Stats
+	stats       *Stats
 }
 
 type batch struct {
@@ -150,10 +156,14 @@ type heard struct {
 	message []byte
 }
 
-// New returns an uplink that has nothing to do yet. It opens no stream before there is a record to send.
-func New(config Config, host Host) *Uplink {
-	return &Uplink{config: config, host: host}
+// New returns an uplink that has nothing to do yet. It opens no stream before there is a record to send. What it
+// does is added to stats.
+func New(config Config, host Host, stats *Stats) *Uplink {
+	return &Uplink{config: config, host: host, stats: stats}
 }
+
+// SetLimits changes the limits. What is held already stays.
+func (u *Uplink) SetLimits(l Limits) { u.config.Limits = l }
 
 // Count is a line of the loss ledger: how many requests have been answered for one route and level. It
 // belongs to the uplink that made it.
@@ -240,7 +250,7 @@ func (u *Uplink) seal() {
 	u.counts, u.countsBytes = u.counts[:0], 0
 	u.sequence++
 	u.queue = append(u.queue, &batch{Batch: u.pending, sequence: u.sequence})
-	u.pending = record.Batch{}
+	u.pending, u.aged = record.Batch{}, false
 }
 
 // run does something, then whatever came up while it was done, then sends what can be sent.
@@ -269,6 +279,7 @@ func (u *Uplink) run(do func()) {
 // in batches that grow until an acknowledgement or the size limit ends them.
 func (u *Uplink) pump() {
 	if u.stored == 0 {
+		u.wanting = false // whoever wants no stream misses none
 		return
 	}
 	if u.current == nil {
@@ -298,7 +309,7 @@ func (u *Uplink) send(s *stream, b *batch) {
 	} else {
 		u.stats.Batches++
 	}
-	message := b.Message(b.sequence, b.sent)
+	message := b.Message(record.Head{Sequence: b.sequence, Redelivered: b.sent, SettledBelow: u.settledBelow(b.sequence)})
 	b.sent = true
 	s.inflight = append(s.inflight, b)
 	s.bytes += b.Len()
@@ -306,6 +317,19 @@ func (u *Uplink) send(s *stream, b *batch) {
 		u.host.Cancel(s.id)
 		u.end(s.id, err.Error())
 	}
+}
+
+// settledBelow returns the lowest number of a batch that is not acknowledged, given one of them.
+func (u *Uplink) settledBelow(lowest uint64) uint64 {
+	if len(u.queue) > 0 {
+		lowest = min(lowest, u.queue[0].sequence)
+	}
+	for _, s := range u.streams() {
+		for _, b := range s.inflight {
+			lowest = min(lowest, b.sequence)
+		}
+	}
+	return lowest
 }
 
 // requeue puts batches back to be sent on another stream.
@@ -319,6 +343,12 @@ func (u *Uplink) Tick(now time.Duration) {
 	passed := min(now-u.now, longestTick)
 	u.now = now
 	u.run(func() {
+		// What has gathered for a whole tick goes even though something is in flight: an acknowledgement that one slow
+		// topic holds back must not hold back the records of others.
+		if u.pending.Records() > 0 && u.aged {
+			u.seal()
+		}
+		u.aged = u.pending.Records() > 0
 		for _, s := range u.streams() {
 			if s.silent += passed; s.silent >= silenceTimeout {
 				u.host.Cancel(s.id)
@@ -349,6 +379,3 @@ func (u *Uplink) WindowBytes() int {
 	}
 	return u.current.window
 }
-
-// Stats returns the running totals.
-func (u *Uplink) Stats() Stats { return u.stats }

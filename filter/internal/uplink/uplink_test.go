@@ -97,8 +97,8 @@ var draining = &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_
 
 func config() Config {
 	return Config{
-		Hello: record.Hello{Uplink: record.UplinkID{1}}, MaxBufferBytes: 1 << 20, MaxBatchBytes: 10_000,
-		UnreachableTimeout: 30 * time.Second, Rand: rand.New(rand.NewPCG(1, 1)),
+		Hello: record.Hello{Uplink: record.UplinkID{1}}, Rand: rand.New(rand.NewPCG(1, 1)),
+		Limits: Limits{MaxBufferBytes: 1 << 20, MaxBatchBytes: 10_000, UnreachableTimeout: 30 * time.Second},
 	}
 }
 
@@ -112,7 +112,7 @@ type harness struct {
 
 func start(t *testing.T) *harness {
 	h := &recorder{}
-	u := New(config(), h)
+	u := New(config(), h, &Stats{})
 	return &harness{t, u, h, u.Count("leads", record.LevelMemory)}
 }
 
@@ -210,7 +210,7 @@ func TestUnacknowledgedBatchesAreSentAgainInOrder(t *testing.T) {
 	h.wantBatches(2)
 	h.hear(2, welcome(1<<20))
 	h.wantBatches(2, -1, -3)
-	if got := h.Stats(); got.Resent != 2 || got.StreamsLost != 1 {
+	if got := *h.stats; got.Resent != 2 || got.StreamsLost != 1 {
 		t.Errorf("stats %+v", got)
 	}
 	h.hear(2, ack(3))
@@ -302,7 +302,7 @@ func TestDraining(t *testing.T) {
 	if !h.Idle() {
 		t.Error("not idle")
 	}
-	if got := h.Stats(); got.Resent != 0 || got.StreamsLost != 0 {
+	if got := *h.stats; got.Resent != 0 || got.StreamsLost != 0 {
 		t.Errorf("stats %+v", got)
 	}
 }
@@ -415,7 +415,7 @@ func TestRefusedRecords(t *testing.T) {
 	h.must(1)
 	h.hear(1, welcome(1<<20))
 	h.hear(1, ack(1, &collectpb.Refused{Index: 0, Reason: "larger than the topic takes"}))
-	if got := h.Stats(); got.Refused != 1 || got.Stored != 0 || !h.Idle() {
+	if got := *h.stats; got.Refused != 1 || got.Stored != 0 || !h.Idle() {
 		t.Errorf("stats %+v", got)
 	}
 	if len(h.host.warnings) != 1 || !strings.Contains(h.host.warnings[0], "larger than the topic takes") {
@@ -441,6 +441,86 @@ func TestNonsenseFromACollector(t *testing.T) {
 	h.Tick(time.Second)
 	h.hear(2, welcome(1<<20))
 	h.wantBatches(2, -1)
+}
+
+func TestAQuietDrainIsNoOutage(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	h.hear(1, welcome(1<<20))
+	h.host.openErr = errors.New("no healthy host")
+	h.hear(1, draining)
+	h.Tick(time.Second)
+	h.hear(1, ack(1))
+	for now := time.Second; now < time.Hour; now += time.Second {
+		h.Tick(now)
+	}
+	h.host.openErr = nil
+	h.must(1)
+}
+
+func TestARecordDoesNotWaitForAnotherTopicsAck(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	h.hear(1, welcome(1<<20))
+	h.must(1)
+	h.Tick(100 * time.Millisecond)
+	h.wantBatches(1, 1)
+	h.Tick(200 * time.Millisecond)
+	h.wantBatches(1, 1, 2)
+	if got := h.host.sent[1][2].Batch.SettledBelow; got != 1 {
+		t.Errorf("settled below %d, want 1", got)
+	}
+	h.hear(1, ack(1))
+	h.must(1)
+	h.Tick(300 * time.Millisecond)
+	h.Tick(400 * time.Millisecond)
+	if got := h.host.sent[1][3].Batch.SettledBelow; got != 2 {
+		t.Errorf("settled below %d, want 2", got)
+	}
+}
+
+func TestAnAckWithPendingRecordsReleasesNothing(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	h.hear(1, welcome(1<<20))
+	partial := ack(1)
+	partial.GetAck().Pending = []uint32{0}
+	h.hear(1, partial)
+	if h.Idle() {
+		t.Fatal("forgot a batch of which a record is not stored")
+	}
+	h.hear(1, ack(1))
+	if !h.Idle() {
+		t.Error("not idle")
+	}
+}
+
+func TestRetire(t *testing.T) {
+	h := start(t)
+	h.must(1)
+	h.hear(1, welcome(1<<20))
+	h.must(1)
+	h.Retire()
+	h.Tick(time.Second)
+	h.hear(2, welcome(1<<20))
+	h.wantBatches(1, 1)
+	h.wantBatches(2, 2)
+	if len(h.host.canceled) != 0 {
+		t.Fatal("canceled a stream with a batch in flight")
+	}
+	h.hear(1, ack(1))
+	if len(h.host.canceled) != 1 || h.host.canceled[0] != 1 {
+		t.Fatalf("canceled %v, want 1", h.host.canceled)
+	}
+	h.hear(2, ack(2))
+	h.Retire()
+	if len(h.host.canceled) != 2 || !h.Idle() {
+		t.Errorf("canceled %v, want both", h.host.canceled)
+	}
+	h.must(1)
+	h.Tick(2 * time.Second)
+	h.hear(3, welcome(1<<20))
+	h.wantBatches(3, 3)
 }
 
 func TestClose(t *testing.T) {
