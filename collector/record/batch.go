@@ -82,7 +82,7 @@ const BatchOverhead = 30
 //	| headroom | record | record | ... | answered | ... |
 //
 // The zero value is an empty batch. A batch may be sent again under the same sequence number; nothing may be
-// added once it has been sent.
+// added once it has been sent, unless it is Reset.
 type Batch struct {
 	buf     []byte
 	records int
@@ -93,6 +93,14 @@ func (b *Batch) Records() int { return b.records }
 
 // Len returns the bytes that the batch occupies.
 func (b *Batch) Len() int { return len(b.buf) }
+
+// Reset empties the batch, which keeps its memory for the next records.
+func (b *Batch) Reset() {
+	b.buf, b.records = b.buf[:0], 0
+}
+
+// Cap returns the bytes of memory that the batch keeps.
+func (b *Batch) Cap() int { return cap(b.buf) }
 
 // Size returns by how much Add would lengthen a batch.
 func Size(r *Record, body [][]byte) int {
@@ -129,8 +137,11 @@ func (b *Batch) AddAnswered(a Answered) {
 // grow makes room for n more bytes, and for the BatchOverhead in a new batch. A large record gets just what it
 // needs: a VM's memory never shrinks, so nothing here may grow by doubling.
 func (b *Batch) grow(n int) {
-	if b.buf == nil {
-		b.buf = make([]byte, BatchOverhead, max(BatchOverhead+n, firstBuffer))
+	if len(b.buf) == 0 {
+		if cap(b.buf) < BatchOverhead+n {
+			b.buf = make([]byte, 0, max(BatchOverhead+n, firstBuffer))
+		}
+		b.buf = b.buf[:BatchOverhead]
 		return
 	}
 	if need := len(b.buf) + n; need > cap(b.buf) {

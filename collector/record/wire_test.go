@@ -172,6 +172,29 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 		}
 	})
 
+	t.Run("batch in used memory", func(t *testing.T) {
+		var used, fresh Batch
+		for seed := range uint64(20) {
+			r := sample(seed)
+			used.Add(&r, [][]byte{r.Body})
+		}
+		used.Message(Head{math.MaxUint64, true, math.MaxUint64})
+		memory := used.Cap()
+		used.Reset()
+		if used.Len() != 0 || used.Records() != 0 {
+			t.Errorf("%d bytes, %d records after Reset", used.Len(), used.Records())
+		}
+		r := sample(99)
+		used.Add(&r, [][]byte{r.Body})
+		fresh.Add(&r, [][]byte{r.Body})
+		if used.Len() != fresh.Len() || !bytes.Equal(used.Message(Head{Sequence: 1}), fresh.Message(Head{Sequence: 1})) {
+			t.Error("differs from a batch in fresh memory")
+		}
+		if used.Cap() != memory {
+			t.Error("did not use its memory again")
+		}
+	})
+
 	for name, c := range map[string]struct {
 		sent *collectpb.CollectorMessage
 		want CollectorMessage

@@ -164,9 +164,11 @@ func (u *Uplink) acknowledge(s *stream, ack *record.Ack) {
 	s.inflight = slices.Delete(s.inflight, i, i+1)
 	s.bytes -= b.Len()
 	u.stored -= b.Len()
-	refused := min(len(ack.Refused), b.Records())
+	records := b.Records()
+	u.recycle(b.Batch)
+	refused := min(len(ack.Refused), records)
 	u.stats.Refused += uint64(refused)
-	u.stats.Stored += uint64(b.Records() - refused)
+	u.stats.Stored += uint64(records - refused)
 	if refused > 0 {
 		u.host.Warn(fmt.Sprintf("a collector refused %d records of batch %d; the first: %s", refused, b.sequence,
 			ack.Refused[0].Reason))

@@ -118,7 +118,8 @@ type Uplink struct {
 	now    time.Duration // as of the last Tick
 
 	pending record.Batch
-	aged    bool // pending has seen a tick
+	aged    bool           // pending has seen a tick
+	spare   []record.Batch // empty, with memory to use again: fresh memory is cold memory
 	queue   []*batch
 	current *stream   // where batches go; nil when there is none
 	leaving []*stream // draining collectors: only acks are expected
@@ -251,6 +252,19 @@ func (u *Uplink) seal() {
 	u.sequence++
 	u.queue = append(u.queue, &batch{Batch: u.pending, sequence: u.sequence})
 	u.pending, u.aged = record.Batch{}, false
+	if n := len(u.spare); n > 0 {
+		u.pending, u.spare = u.spare[n-1], u.spare[:n-1]
+	}
+}
+
+// maxSpare bounds the memory that is kept beyond what is held: so many batches, none larger than two full ones.
+const maxSpare = 4
+
+func (u *Uplink) recycle(b record.Batch) {
+	if len(u.spare) < maxSpare && b.Cap() <= 2*u.config.MaxBatchBytes {
+		b.Reset()
+		u.spare = append(u.spare, b)
+	}
 }
 
 // run does something, then whatever came up while it was done, then sends what can be sent.
