@@ -257,6 +257,7 @@ func TestRoutesCommands(t *testing.T) {
 		"invalid":    {[]string{"routes", "check", good, bad}, 1, []string{bad + ":2:", "topic", "match.path", "1 of 2"}},
 		"no file":    {[]string{"routes", "check"}, 2, []string{"usage"}},
 		"taken":      {[]string{"routes", "explain", "POST http://x/orders/1?a=b", "--routes", good}, 0, []string{"leads", "✓ orders"}},
+		"gRPC":       {[]string{"routes", "explain", "POST http://x/leads", "--routes", good, "-H", "content-type: application/grpc"}, 0, []string{"never absorbed", "no route"}},
 		"not taken":  {[]string{"routes", "explain", "GET http://x/leads", "--routes", good}, 0, []string{"no route"}},
 		"no request": {[]string{"routes", "explain", "leads", "--routes", good}, 1, []string{"want a method and a URL"}},
 		"nonsense":   {[]string{"rotues"}, 2, []string{"no command \"rotues\""}},

@@ -168,9 +168,6 @@ func (p *Process) Err() error {
 	}
 }
 
-// PID is the process's id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
-
 // Stop lets the requests under way end and a collector have what the filter holds (see drain), for as long as ctx
 // lasts, then ends the process. The process has ended in any case; an error says that it was cut short, or that it had
 // ended before.

@@ -193,7 +193,7 @@ ready
 	case <-serving.Done():
 		return context.Cause(serving)
 	case <-e.Exited():
-		return errors.New("envoy ended by itself; what it said is above")
+		return e.Err()
 	}
 	return nil
 }

@@ -20,10 +20,10 @@ type Step struct {
 // that Match returns.
 func (t *Table) Explain(r *Request) []Step {
 	steps := make([]Step, len(t.rules))
-	taker := ""
+	taker, never := "", neverAbsorbed(r)
 	for i := range t.rules {
 		rule := &t.rules[i]
-		failure := rule.failure(r)
+		failure := cmp.Or(never, rule.failure(r))
 		steps[i] = Step{Route: rule.Name, Matched: failure == "", Reason: failure}
 		switch {
 		case failure != "":

@@ -15,7 +15,8 @@ type Request struct {
 	Headers [][2]string
 }
 
-// Match returns the first route that matches, nil when none does: then the request is not crowd's.
+// Match returns the first route that matches, nil when none does: then the request is not crowd's. Tunnels, upgrades
+// and gRPC requests are nobody's, whatever they match.
 //
 // Exact paths and prefixes are looked up, so that its time grows with the number of routes that fit the path
 // and with the number of safe_regex routes, but not with that of all others. It does not allocate, unless a
@@ -34,7 +35,7 @@ func (t *Table) Match(r *Request) *Rule {
 			best = i
 		}
 	}
-	if best == len(t.rules) {
+	if best == len(t.rules) || neverAbsorbed(r) != "" {
 		return nil
 	}
 	return &t.rules[best]

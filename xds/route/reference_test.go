@@ -13,6 +13,11 @@ import (
 // referenceMatch returns the index of the first matching route, or -1: the language as its documentation puts
 // it, from the document itself, with no thought of speed. It shares no code with Table.
 func referenceMatch(c Config, r Request) int {
+	if r.Method == "CONNECT" || slices.ContainsFunc(r.Headers, func(h [2]string) bool {
+		return h[0] == "upgrade" || h[0] == "content-type" && strings.Index(h[1], "application/grpc") == 0
+	}) {
+		return -1
+	}
 	return slices.IndexFunc(c.Routes, func(route Route) bool { return referenceHolds(route.Match, r) })
 }
 

@@ -42,9 +42,6 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	}
 	match := route.Request{Headers: headers}
 	for _, h := range headers {
-		if notOurs(h[0], h[1]) {
-			return types.ActionContinue
-		}
 		switch h[0] {
 		case ":method":
 			match.Method = h[1]
@@ -67,20 +64,6 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	return types.ActionPause
 }
 
-// notOurs reports what no route can absorb, whatever it matches: tunnels, which have no end to wait for, and gRPC,
-// whose local replies Envoy turns into HTTP status 200 with the error in a trailer.
-func notOurs(name, value string) bool {
-	switch name {
-	case ":method":
-		return value == "CONNECT"
-	case "upgrade":
-		return true
-	case "content-type":
-		return strings.HasPrefix(value, "application/grpc")
-	}
-	return false
-}
-
 // secretHeaders are never recorded: they would give whoever reads the topic the client's rights.
 var secretHeaders = map[string]bool{"authorization": true, "cookie": true, "proxy-authorization": true}
 
@@ -92,17 +75,15 @@ func (r *request) capture(match *route.Request) {
 		Headers: make([]record.Header, 0, len(match.Headers)),
 		Source:  property("source", "address"),
 	}
+	cost := 0
 	for _, h := range match.Headers {
+		cost += len(h[0]) + len(h[1]) + pieceOverhead
 		switch {
 		case h[0] == ":scheme":
 			r.record.Scheme = h[1]
 		case !strings.HasPrefix(h[0], ":") && !secretHeaders[h[0]]:
 			r.record.Headers = append(r.record.Headers, record.Header{Name: h[0], Value: h[1]})
 		}
-	}
-	cost := 0
-	for _, h := range match.Headers {
-		cost += len(h[0]) + len(h[1]) + pieceOverhead
 	}
 	r.reserve(cost)
 }

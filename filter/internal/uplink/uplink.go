@@ -10,7 +10,7 @@
 // Invariants:
 //   - a record that Add took is in exactly one of pending, queue and the streams' inflight lists until it is
 //     acknowledged, so an answer given for it can be kept;
-//   - reserved and stored bytes together never exceed Config.MaxBufferBytes;
+//   - nothing is taken that would bring reserved and stored bytes together above MaxBufferBytes;
 //   - sequence numbers are given once, when a batch is sealed, and stay with the batch;
 //   - queue is ordered by sequence, and what was sent before goes first.
 //
@@ -122,7 +122,7 @@ type Uplink struct {
 	spare   []record.Batch // empty, with memory to use again: fresh memory is cold memory
 	queue   []*batch
 	current *stream   // where batches go; nil when there is none
-	leaving []*stream // draining collectors: only acks are expected
+	leaving []*stream // draining or retired: only acks are expected
 	ended   []ended   // streams that ended while busy
 	heard   []heard   // messages that came while busy
 	busy    bool
