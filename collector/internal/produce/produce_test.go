@@ -489,6 +489,32 @@ func TestCloseGivesUpWithoutCallingWhatWasNotStoredDone(t *testing.T) {
 	notDone(t, outcome)
 }
 
+// sarama sends a batch again by itself and does not say so. What Kafka then rejects, it may have stored the first time.
+func TestWhatWasRejectedInALaterAttemptIsMarked(t *testing.T) {
+	for _, rejection := range []*kerr.Error{kerr.MessageTooLarge, kerr.InvalidTimestamp} {
+		t.Run(rejection.Message, func(t *testing.T) {
+			kafkatest.NoGoroutinesLeft(t)
+			cluster := kafkatest.Start(t, kfake.SeedTopics(1, "leads"))
+			cluster.Fault(
+				kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "leads", Err: kerr.NotEnoughReplicasAfterAppend},
+				kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "leads", Err: rejection})
+			p := startWith(t, cluster)
+			records := posts("leads", 1)
+			awaitStored(t, send(p, records...))
+			stored := kafkatest.Read(t, cluster, "leads")
+			if len(stored) != 2 || marked(stored[0]) || !marked(stored[1]) {
+				t.Errorf("stored %d times, want twice and the second marked", len(stored))
+			}
+		})
+	}
+}
+
+func marked(m *sarama.ConsumerMessage) bool {
+	return slices.ContainsFunc(m.Headers, func(h *sarama.RecordHeader) bool {
+		return string(h.Key) == "crowd-redelivered"
+	})
+}
+
 // Whatever Kafka answers, every record ends up there, and one that is there twice is marked.
 func TestEveryRecordSurvivesFaults(t *testing.T) {
 	kafkatest.NoGoroutinesLeft(t)
@@ -534,9 +560,7 @@ func TestEveryRecordSurvivesFaults(t *testing.T) {
 	unmarked := map[string]int{}
 	for _, m := range kafkatest.Read(t, cluster, "leads") {
 		copies[string(m.Value)]++
-		if !slices.ContainsFunc(m.Headers, func(h *sarama.RecordHeader) bool {
-			return string(h.Key) == "crowd-redelivered"
-		}) {
+		if !marked(m) {
 			unmarked[string(m.Value)]++
 		}
 	}

@@ -185,11 +185,12 @@ func (s *sender) results() {
 
 // failed decides what becomes of an entry that Kafka did not take.
 func (s *sender) failed(e *entry, err error) {
+	// Whatever the error is, Kafka may have the record: this one may have come after storing it, and where it did not,
+	// sarama may have made attempts before whose errors it does not tell.
+	e.redelivered = true
 	v, class := judge(err)
 	switch {
 	case v == retry:
-		// The error may have come after Kafka stored the record.
-		e.redelivered = true
 		s.returned(e.topic(), e, err)
 	case errors.Is(err, sarama.ErrInvalidTimestamp) && !e.restamped:
 		// Topics bound how far a timestamp may be from the broker's clock (message.timestamp.after.max.ms is an hour
