@@ -44,6 +44,7 @@ crowd COMMAND --help lists a command's flags.
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // so that a second signal ends the program at once
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
@@ -141,7 +142,9 @@ type list []string
 func (l *list) String() string { return strings.Join(*l, ",") }
 
 func (l *list) Set(s string) error {
-	*l = append(*l, strings.Split(s, ",")...)
+	for value := range strings.SplitSeq(s, ",") {
+		*l = append(*l, strings.TrimSpace(value))
+	}
 	return nil
 }
 

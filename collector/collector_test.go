@@ -175,7 +175,7 @@ func TestFromAnUplinkIntoKafka(t *testing.T) {
 	a := receiveAck(t, s)
 	if a.GetSequence() != 1 || a.GetLevel() != collectpb.Level_LEVEL_KAFKA || len(a.GetRefused()) != 1 ||
 		a.GetRefused()[0].GetIndex() != 1 ||
-		!strings.Contains(a.GetRefused()[0].GetReason(), "larger than topic small takes (5000 bytes)") {
+		!strings.Contains(a.GetRefused()[0].GetReason(), "larger than topic small takes (54") {
 		t.Errorf("ack %v", a)
 	}
 	var got []string

@@ -37,7 +37,8 @@ func (c Config) Validate() error {
 //   - The protocol is that of Kafka 2.8: the newest that every Kafka from 2.8 to 4.x speaks (4.0 and later refuse
 //     what is older than 2.1), and all that crowd needs.
 //   - Only the topics in use are asked for, not those of the whole cluster.
-//   - A broker that swallows packets is given up after 10 s.
+//   - A broker that swallows packets is given up after 10 s when connecting, and after 15 s when it owes an answer:
+//     longer than it may take to gather acknowledgements from replicas (10 s).
 func (c Config) Sarama() (*sarama.Config, error) {
 	var errs []error
 	if len(c.Brokers) == 0 {
@@ -56,6 +57,7 @@ func (c Config) Sarama() (*sarama.Config, error) {
 	}
 	s.Metadata.Full = false
 	s.Net.DialTimeout = 10 * time.Second
+	s.Net.ReadTimeout = 15 * time.Second
 	if c.PropertiesFile != "" {
 		if err := applyFile(s, c.PropertiesFile); err != nil {
 			errs = append(errs, err)

@@ -89,6 +89,15 @@ func FuzzParseProperties(f *testing.F) {
 	})
 }
 
+// Kafka's own clients take it in any case.
+func TestProtocolInLowerCase(t *testing.T) {
+	c := Config{Brokers: []string{"kafka:9092"}, PropertiesFile: file(t, "p", "security.protocol=ssl \n")}
+	s, err := c.Sarama()
+	if err != nil || !s.Net.TLS.Enable {
+		t.Errorf("TLS %v, %v", err == nil && s.Net.TLS.Enable, err)
+	}
+}
+
 func TestParseJAAS(t *testing.T) {
 	const plain = "org.apache.kafka.common.security.plain.PlainLoginModule"
 	for _, c := range []struct {

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -13,14 +14,12 @@ import (
 
 // apply sets up s as the properties say.
 func (p Properties) apply(s *sarama.Config) error {
-	protocol := p[securityProtocol]
-	if protocol == "" {
-		protocol = "PLAINTEXT"
-	}
+	// As Kafka's own clients take it.
+	protocol := cmp.Or(strings.ToUpper(strings.TrimSpace(p[securityProtocol])), "PLAINTEXT")
 	switch protocol {
 	case "PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL":
 	default:
-		return fmt.Errorf("%s: %q is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL", securityProtocol, protocol)
+		return fmt.Errorf("%s: %q is none of PLAINTEXT, SSL, SASL_PLAINTEXT, SASL_SSL", securityProtocol, p[securityProtocol])
 	}
 	return errors.Join(
 		p.applyTLS(s, protocol, strings.HasSuffix(protocol, "SSL")),

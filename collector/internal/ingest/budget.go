@@ -13,6 +13,7 @@ type budget struct {
 	mu       sync.Mutex
 	freed    sync.Cond // inFlight or a stream's own has fallen, or a stream has come or gone
 	inFlight int64
+	left     int64 // of inFlight, what streams that have ended had
 	streams  map[*account]struct{}
 }
 
@@ -20,7 +21,9 @@ type budget struct {
 type account struct {
 	budget *budget
 	wake   func() // tells the stream that there is room again
-	own    int64  // under budget.mu
+
+	own    int64 // under budget.mu
+	closed bool  // under budget.mu
 }
 
 func newBudget(limit int64) *budget {
@@ -43,12 +46,14 @@ func (a *account) close() {
 	a.budget.mu.Lock()
 	defer a.budget.mu.Unlock()
 	delete(a.budget.streams, a)
+	a.closed = true
+	a.budget.left += a.own
 	a.budget.freed.Broadcast()
 }
 
 func (a *account) load() load {
 	b := a.budget
-	return load{budget: b.limit, inFlight: b.inFlight, own: a.own, streams: max(len(b.streams), 1)}
+	return load{budget: b.limit, inFlight: b.inFlight, own: a.own, left: b.left, streams: max(len(b.streams), 1)}
 }
 
 // window returns the stream's present window.
@@ -84,6 +89,9 @@ func (a *account) take(bytes int64) {
 	defer a.budget.mu.Unlock()
 	a.own += bytes
 	a.budget.inFlight += bytes
+	if a.closed { // read while the stream was ending
+		a.budget.left += bytes
+	}
 }
 
 // release gives bytes back. Streams whose windows were small or closed for want of room are woken once there is
@@ -96,6 +104,9 @@ func (a *account) release(bytes int64) {
 	tight := b.inFlight > roomy
 	a.own -= bytes
 	b.inFlight -= bytes
+	if a.closed {
+		b.left -= bytes
+	}
 	if a.own < 0 || b.inFlight < 0 {
 		panic("BUG: more bytes released than taken")
 	}

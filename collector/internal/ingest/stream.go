@@ -24,6 +24,9 @@ const (
 	// lastWord is how long a drained stream stays open for batches that were under way when the uplink was told.
 	// Without it they would be sent again elsewhere: correct, but marked as redelivered.
 	lastWord = 250 * time.Millisecond
+	// batchCost is what a batch takes in memory beside its message, until its acknowledgement is written. It counts:
+	// a batch may be empty, and its acknowledgement wait for an uplink that does not read.
+	batchCost = 128
 )
 
 // stream is one uplink's stream after its hello. The handler's goroutine runs it and is the only one that sends;
@@ -181,15 +184,16 @@ func (st *stream) readBatches(ctx context.Context) error {
 		if m.Batch == nil {
 			continue // of a kind that a later version may have brought
 		}
-		st.accept(m.Batch, int64(len(f.raw)))
+		st.accept(m.Batch, len(f.raw))
 	}
 	return status.FromContextError(ctx.Err()).Err()
 }
 
 // accept hands a batch to the sink.
-func (st *stream) accept(b *record.Received, bytes int64) {
+func (st *stream) accept(b *record.Received, length int) {
 	s := st.server
-	s.metrics.received(b, int(bytes))
+	s.metrics.received(b, length)
+	bytes := int64(length + batchCost)
 	items := make([]produce.Item, 0, len(b.Records))
 	var malformed []produce.Refusal
 	for i, raw := range b.Records {

@@ -10,6 +10,7 @@ type load struct {
 	budget   int64 // for all streams together
 	inFlight int64 // of all streams, including those that have ended
 	own      int64 // of the stream in question; part of inFlight
+	left     int64 // of streams that have ended; part of inFlight
 	streams  int   // that share the budget; at least 1
 }
 
@@ -26,11 +27,15 @@ func (l load) window() int64 {
 // budget by more than one message a stream, whatever uplinks do:
 //
 //   - below the budget a message adds itself, once per stream that was let in at the same time;
-//   - at or above it only streams with nothing in flight may add theirs, which then is all they have.
+//   - at or above it only streams with nothing in flight may add theirs, which then is all they have; and not while
+//     streams that have ended left something, or it would add up over streams that come and go.
 //
 // The second case keeps one uplink that ignores its window from starving others.
 func (l load) mayRead() bool {
-	return l.own == 0 || l.own < l.share() && l.inFlight < l.budget
+	if l.inFlight < l.budget {
+		return l.own < l.share()
+	}
+	return l.own == 0 && l.left == 0
 }
 
 // worthSending says whether a window has changed enough from what the uplink was told: by an eighth, or to or

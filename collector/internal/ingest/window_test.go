@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"testing/quick"
 )
@@ -13,15 +14,15 @@ func TestWindow(t *testing.T) {
 		load load
 		want int64
 	}{
-		{"alone and idle: all of it", load{256 * mib, 0, 0, 1}, 256 * mib},
-		{"alone: what is in flight counts against it", load{256 * mib, 100 * mib, 100 * mib, 1}, 256 * mib},
-		{"four share", load{256 * mib, 0, 0, 4}, 64 * mib},
-		{"others have used it up", load{256 * mib, 256 * mib, 0, 4}, 0},
-		{"others leave a little", load{256 * mib, 250 * mib, 0, 4}, 6 * mib},
-		{"full, own part included: nothing more", load{256 * mib, 256 * mib, 10 * mib, 4}, 10 * mib},
-		{"above the budget", load{256 * mib, 300 * mib, 0, 4}, 0},
-		{"a newcomer halves the share", load{256 * mib, 200 * mib, 200 * mib, 2}, 128 * mib},
-		{"very many streams: the least share", load{256 * mib, 0, 0, 100_000}, minShare},
+		{"alone and idle: all of it", load{budget: 256 * mib, inFlight: 0, own: 0, streams: 1}, 256 * mib},
+		{"alone: what is in flight counts against it", load{budget: 256 * mib, inFlight: 100 * mib, own: 100 * mib, streams: 1}, 256 * mib},
+		{"four share", load{budget: 256 * mib, inFlight: 0, own: 0, streams: 4}, 64 * mib},
+		{"others have used it up", load{budget: 256 * mib, inFlight: 256 * mib, own: 0, streams: 4}, 0},
+		{"others leave a little", load{budget: 256 * mib, inFlight: 250 * mib, own: 0, streams: 4}, 6 * mib},
+		{"full, own part included: nothing more", load{budget: 256 * mib, inFlight: 256 * mib, own: 10 * mib, streams: 4}, 10 * mib},
+		{"above the budget", load{budget: 256 * mib, inFlight: 300 * mib, own: 0, streams: 4}, 0},
+		{"a newcomer halves the share", load{budget: 256 * mib, inFlight: 200 * mib, own: 200 * mib, streams: 2}, 128 * mib},
+		{"very many streams: the least share", load{budget: 256 * mib, inFlight: 0, own: 0, streams: 100_000}, minShare},
 	} {
 		if got := c.load.window(); got != c.want {
 			t.Errorf("%s: %d, want %d", c.name, got, c.want)
@@ -75,7 +76,8 @@ func TestInFlightNeverExceedsTheBudgetByMoreThanAMessageAStream(t *testing.T) {
 				}
 			case 1, 2, 3:
 				s.reading = s.reading || s.load().mayRead()
-				if s.own == 0 && !s.reading {
+				left := slices.ContainsFunc(gone, func(s *stream) bool { return len(s.pending) > 0 })
+				if s.own == 0 && !s.reading && !left {
 					t.Log("a stream with nothing in flight may not read")
 					return false
 				}
@@ -119,5 +121,28 @@ func TestInFlightNeverExceedsTheBudgetByMoreThanAMessageAStream(t *testing.T) {
 	}
 	if err := quick.Check(property, &quick.Config{MaxCount: 300}); err != nil {
 		t.Error(err)
+	}
+}
+
+// An uplink that ignores its window and comes again and again leaves no more than one message above the budget.
+func TestStreamsThatEndDoNotAddUpAboveTheBudget(t *testing.T) {
+	b := newBudget(1 << 20)
+	var left []*account
+	for range 10 {
+		a := b.open(func() {})
+		if a.load().mayRead() {
+			a.take(8 << 20)
+			left = append(left, a)
+		}
+		a.close()
+	}
+	if b.total() != 8<<20 {
+		t.Errorf("%d bytes in flight, want one message of 8 MiB", b.total())
+	}
+	for _, a := range left {
+		a.release(8 << 20)
+	}
+	if a := b.open(func() {}); !a.load().mayRead() || b.left != 0 {
+		t.Errorf("a stream may not read, %d bytes of %d are still there", b.left, b.total())
 	}
 }

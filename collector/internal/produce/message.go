@@ -45,6 +45,11 @@ type entry struct {
 
 func (e *entry) topic() string { return e.item.Record.Topic }
 
+// maxAhead is how far a timestamp may be in the future. Brokers take an hour unless told otherwise
+// (message.timestamp.after.max.ms), and reject the whole batch beyond it: one Envoy with a wrong clock would have
+// every batch of its topics sent record by record.
+const maxAhead = 50 * time.Minute
+
 // message builds the message for Kafka; topic is the lane's copy of the name. It comes as late as possible, since
 // with its headers a message takes several times the memory that the record takes in its batch; and it is a new
 // one for each attempt, since sarama still looks at a message after giving it back with an error.
@@ -60,8 +65,8 @@ func (e *entry) message(topic string) *sarama.ProducerMessage {
 	if r.Key != nil {
 		m.Key = &e.key
 	}
-	if e.restamped {
-		m.Timestamp = time.Now()
+	if now := time.Now(); e.restamped || r.Received.Sub(now) > maxAhead {
+		m.Timestamp = now
 	}
 	return m
 }

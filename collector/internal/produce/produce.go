@@ -181,7 +181,7 @@ func (p *Producer) Produce(items []Item, redelivered bool, done func([]Refusal))
 
 // Close waits until everything is stored or refused, or until ctx is done, and closes the connections. It
 // returns an error when records were left: nobody has been told that those are stored. Nothing may be produced
-// any more.
+// any more. Where Kafka was never reached and nothing waits for it, Close does not wait for the attempt under way.
 func (p *Producer) Close(ctx context.Context) error {
 	err := errors.Join(p.bulk.flush(ctx), p.solo.flush(ctx))
 	p.stop()
@@ -192,6 +192,13 @@ func (p *Producer) Close(ctx context.Context) error {
 		p.bulk.close()
 		p.solo.close()
 	}()
+	select {
+	case <-p.connected:
+	default:
+		if err == nil {
+			return nil
+		}
+	}
 	select {
 	case <-ended:
 	case <-ctx.Done(): // it ends in the background: sarama waits for brokers that do not answer

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -230,9 +231,9 @@ func TestTooLargeIsRefusedByNameAndHoldsNothingUp(t *testing.T) {
 	if len(refused) != 2 || refused[0].Index != 4 || refused[1].Index != 7 {
 		t.Fatalf("refused %+v, want indices 4 and 7", refused)
 	}
-	for i, size := range []string{"200000", "2000000"} {
+	for i, size := range []string{"2004", "20004"} { // and some bytes that are headers'
 		r := records[refused[i].Index]
-		want := fmt.Sprintf("record %s of route \"leads\": larger than topic small takes (%s bytes): ", r.ID, size)
+		want := fmt.Sprintf("record %s of route \"leads\": larger than topic small takes (%s", r.ID, size)
 		if !strings.HasPrefix(refused[i].Reason, want) || refused[i].Class != ClassTooLarge {
 			t.Errorf("refusal %+v, want %q", refused[i], want)
 		}
@@ -301,15 +302,35 @@ func TestOneRejectedRecordDoesNotTakeItsKafkaBatchWithIt(t *testing.T) {
 func TestATimestampThatKafkaDoesNotTakeLosesNoRecord(t *testing.T) {
 	kafkatest.NoGoroutinesLeft(t)
 	cluster := kafkatest.Start(t, kfake.SeedTopics(1, "leads"))
-	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "leads", Err: kerr.InvalidTimestamp})
+	old := received.Add(-time.Hour)
+	cluster.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Produce}, Topic: "leads", Err: kerr.InvalidTimestamp, Count: -1,
+		When: func(r kmsg.Request) bool {
+			var batch kmsg.RecordBatch
+			if err := batch.ReadFrom(r.(*kmsg.ProduceRequest).Topics[0].Partitions[0].Records); err != nil {
+				t.Error(err)
+			}
+			return batch.FirstTimestamp == old.UnixMilli()
+		},
+	})
 	p := startWith(t, cluster)
 	before := time.Now().Truncate(time.Millisecond)
-	records := posts("leads", 1)
+	records := posts("leads", 20)
+	records[0].Received = old                       // first, so that the batch begins with it
+	records[9].Received = before.Add(2 * time.Hour) // further ahead than brokers take
 	awaitStored(t, send(p, records...))
 	sameBodies(t, cluster, "leads", records)
-	m := kafkatest.Read(t, cluster, "leads")[0]
-	if m.Timestamp.Before(before) || m.Timestamp.After(time.Now()) {
-		t.Errorf("timestamp %v, want that of storing", m.Timestamp)
+	for _, m := range kafkatest.Read(t, cluster, "leads") {
+		switch string(m.Value) {
+		case "leads 0", "leads 9":
+			if m.Timestamp.Before(before) || m.Timestamp.After(time.Now()) {
+				t.Errorf("%s: timestamp %v, want that of storing", m.Value, m.Timestamp)
+			}
+		default:
+			if !m.Timestamp.Equal(received.Truncate(time.Millisecond)) {
+				t.Errorf("%s: timestamp %v, though there was nothing wrong with its own", m.Value, m.Timestamp)
+			}
+		}
 	}
 
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "leads", Err: kerr.InvalidTimestamp, Count: -1})
@@ -491,7 +512,7 @@ func TestCloseGivesUpWithoutCallingWhatWasNotStoredDone(t *testing.T) {
 
 // sarama sends a batch again by itself and does not say so. What Kafka then rejects, it may have stored the first time.
 func TestWhatWasRejectedInALaterAttemptIsMarked(t *testing.T) {
-	for _, rejection := range []*kerr.Error{kerr.MessageTooLarge, kerr.InvalidTimestamp} {
+	for _, rejection := range []*kerr.Error{kerr.MessageTooLarge, kerr.InvalidTimestamp, kerr.InvalidRecord} {
 		t.Run(rejection.Message, func(t *testing.T) {
 			kafkatest.NoGoroutinesLeft(t)
 			cluster := kafkatest.Start(t, kfake.SeedTopics(1, "leads"))
@@ -513,6 +534,29 @@ func marked(m *sarama.ConsumerMessage) bool {
 	return slices.ContainsFunc(m.Headers, func(h *sarama.RecordHeader) bool {
 		return string(h.Key) == "crowd-redelivered"
 	})
+}
+
+func TestCloseDoesNotWaitForAKafkaThatNeverAnswered(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = silent.Close() }()
+	p, err := New(Config{Kafka: kafka.Config{Brokers: []string{silent.Addr().String()}}},
+		slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	connection, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = connection.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second) // far less than dialing may take
+	defer cancel()
+	if err := p.Close(ctx); err != nil {
+		t.Error(err)
+	}
 }
 
 // Whatever Kafka answers, every record ends up there, and one that is there twice is marked.

@@ -192,19 +192,20 @@ func (s *sender) failed(e *entry, err error) {
 	switch {
 	case v == retry:
 		s.returned(e.topic(), e, err)
-	case errors.Is(err, sarama.ErrInvalidTimestamp) && !e.restamped:
-		// Topics bound how far a timestamp may be from the broker's clock (message.timestamp.after.max.ms is an hour
-		// by default). That an Envoy's clock is wrong, or a record late, is no reason to lose it: it keeps its time of
-		// receipt in ce_time.
+	case errors.Is(err, sarama.ErrInvalidTimestamp) && s.solo == nil && !e.restamped:
+		// Only of a record that was alone is it known that the timestamp is its own. Topics bound how far one may be from
+		// the broker's clock. That an Envoy's clock is wrong, or a record late, is no reason to lose it: it keeps its
+		// time of receipt in ce_time.
 		e.restamped = true
 		s.returned(e.topic(), e, nil)
 	case v == blame && s.solo != nil:
 		s.passOn(e)
 	default:
-		topic, r := e.topic(), &e.item.Record
+		topic := e.topic()
 		s.returned(topic, nil, nil)
 		if class == ClassTooLarge {
-			e.refuse(class, fmt.Sprintf("larger than topic %s takes (%d bytes): %v", topic, len(r.Key)+len(r.Body), err))
+			e.refuse(class, fmt.Sprintf("larger than topic %s takes (%d bytes with key and headers): %v", topic,
+				e.message(topic).ByteSize(recordFormat), err))
 		} else {
 			e.refuse(class, fmt.Sprintf("topic %s: %v", topic, err))
 		}

@@ -16,8 +16,8 @@ import (
 const versionDigits = 16
 
 // snapshotOf gives every type a version of its own, which depends on nothing but content: servers that read the same
-// file agree, and one that restarts sends nothing again. A type without resources has a version too, so that an Envoy
-// that asks for it is told so at once.
+// file agree, and what an Envoy is sent again after a restart is what it has. A type without resources has a version
+// too, so that an Envoy that asks for it is told so at once.
 func snapshotOf(r resources.Resources) (*cache.Snapshot, error) {
 	snapshot := &cache.Snapshot{}
 	for responseType, list := range map[types.ResponseType][]types.Resource{

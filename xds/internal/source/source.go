@@ -19,17 +19,21 @@ import (
 )
 
 const (
-	// settleTime lets an editor finish: truncating and writing, or removing and renaming, are events of their own.
+	// settleTime lets a change finish that comes as several events, such as removing and renaming.
 	settleTime = 50 * time.Millisecond
+	// writeTime is how long a file that is written in place must have been left alone: half of one may be valid too.
+	writeTime = 300 * time.Millisecond
 	// recheckInterval is how late a change may be noticed that makes no event: on a network file system another
 	// host made it, or the directory was replaced and is no longer the one watched.
 	recheckInterval = 10 * time.Second
 )
 
 // Source follows one file. It watches the file's directory, because editors rename a new file over the old one and
-// Kubernetes swaps a symbolic link beside the file of a ConfigMap.
+// Kubernetes swaps a symbolic link beside the file of a ConfigMap; and where the path is a link, the directory that the
+// file is really in.
 type Source struct {
 	path    string
+	target  string // the path without links; empty while there is no such file
 	log     *slog.Logger
 	watcher *fsnotify.Watcher
 	recheck time.Duration
@@ -88,31 +92,64 @@ func (s *Source) Run(ctx context.Context, accept func(route.Config) error) {
 	defer s.watcher.Close()
 	recheck := time.NewTicker(s.recheck)
 	defer recheck.Stop()
-	var settled <-chan time.Time // set while an event waits for the next ones
+	var due time.Time // when to look, after an event
+	settled := time.NewTimer(0)
+	if !settled.Stop() {
+		<-settled.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-s.watcher.Events:
-			if settled == nil {
-				settled = time.After(settleTime)
+		case e := <-s.watcher.Events:
+			if next := after(e, s.isFile(e.Name), due, time.Now()); next != due {
+				due = next
+				settled.Reset(time.Until(due))
 			}
 			continue
 		case err := <-s.watcher.Errors:
 			s.log.Warn("watching routes failed; changes are found by looking", "error", err, "every", s.recheck)
-		case <-settled:
-			settled = nil
+		case <-settled.C:
+			due = time.Time{}
 		case <-recheck.C:
-			if err := s.watch(); err != nil {
-				s.log.Warn("cannot watch routes; changes are found by looking", "error", err, "every", s.recheck)
+			if !due.IsZero() {
+				continue // it is being written
 			}
+		}
+		if err := s.watch(); err != nil {
+			s.log.Warn("cannot watch routes; changes are found by looking", "error", err, "every", s.recheck)
 		}
 		s.look(accept)
 	}
 }
 
-// watch may be repeated: it does nothing for a directory already watched.
-func (s *Source) watch() error { return s.watcher.Add(filepath.Dir(s.path)) }
+// after returns when to look at the file, given an event, whether that is about the file itself, and when a look was
+// due before; zero is never. Writing puts a look off until the file has been left alone, and nothing brings it
+// forward; writing to other files in the directory means nothing.
+func after(e fsnotify.Event, own bool, due, now time.Time) time.Time {
+	switch {
+	case !e.Has(fsnotify.Write):
+		if due.IsZero() {
+			return now.Add(settleTime)
+		}
+	case own:
+		return now.Add(writeTime)
+	}
+	return due
+}
+
+// watch may be repeated: it does nothing for a directory already watched, and one that is gone is watched no more.
+func (s *Source) watch() error {
+	err := s.watcher.Add(filepath.Dir(s.path))
+	if s.target, _ = filepath.EvalSymlinks(s.path); s.target != "" {
+		err = errors.Join(err, s.watcher.Add(filepath.Dir(s.target)))
+	}
+	return err
+}
+
+func (s *Source) isFile(name string) bool {
+	return filepath.Clean(name) == filepath.Clean(s.path) || s.target != "" && filepath.Clean(name) == s.target
+}
 
 // look reads the file, and does nothing where it is as it was.
 func (s *Source) look(accept func(route.Config) error) {

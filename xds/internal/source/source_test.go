@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
@@ -188,6 +189,48 @@ func TestConfigMap(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.wantChange(t, "track")
+}
+
+// A link may lead to another directory.
+func TestLink(t *testing.T) {
+	target := filepath.Join(t.TempDir(), "real.yaml")
+	write(t, target, leads)
+	path := filepath.Join(t.TempDir(), "routes.yaml")
+	if err := os.Symlink(target, path); err != nil {
+		t.Fatal(err)
+	}
+	f := follow(t, path, time.Hour)
+	write(t, target, track)
+	f.wantChange(t, "track")
+	replace(t, target, leads)
+	f.wantChange(t, "leads")
+}
+
+// What is written in place is looked at when it has been left alone for a while, and not in the middle.
+func TestAfter(t *testing.T) {
+	start := time.Now()
+	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
+	for _, c := range []struct {
+		name string
+		op   fsnotify.Op
+		own  bool
+		due  time.Time
+		want time.Time
+	}{
+		{"replaced", fsnotify.Create, true, time.Time{}, at(50)},
+		{"something beside it replaced, such as a link", fsnotify.Create, false, time.Time{}, at(50)},
+		{"again", fsnotify.Create, true, at(20), at(20)},
+		{"written", fsnotify.Write, true, time.Time{}, at(300)},
+		{"written on", fsnotify.Write, true, at(20), at(300)},
+		{"created and now written", fsnotify.Write, true, at(49), at(300)},
+		{"written and now its mode changed", fsnotify.Chmod, true, at(250), at(250)},
+		{"another file written", fsnotify.Write, false, time.Time{}, time.Time{}},
+		{"another file written meanwhile", fsnotify.Write, false, at(250), at(250)},
+	} {
+		if got := after(fsnotify.Event{Op: c.op}, c.own, c.due, start); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", c.name, got.Sub(start), c.want.Sub(start))
+		}
+	}
 }
 
 // A directory that takes another's place is not the one watched; looking finds the change, and watching goes on.
