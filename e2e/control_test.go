@@ -8,8 +8,12 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/marceloboeira/crowd/e2e/kafka"
 	"github.com/marceloboeira/crowd/envoy"
@@ -90,10 +94,172 @@ func TestNothingIsLostWhenRoutesGoBackAndForth(t *testing.T) {
 	})
 	s.kafka.Continue()
 	allAnswered(t, answers)
-	s.eventually("everything answered is stored", func() bool {
-		return s.stat("crowd.held_bytes") == 0 && s.stat("crowd.records_stored") == s.stat("crowd.answered")
-	})
+	s.allStored(requests)
 	verify(t, s.kafka, "leads", "/leads", answers, 10_000)
+}
+
+// TestNothingIsLostWhenTheCollectorsClusterChanges renames the cluster of the collectors under load, the second time
+// while there is no collector: the old cluster is gone from Envoy at once, with what was under way on it.
+func TestNothingIsLostWhenTheCollectorsClusterChanges(t *testing.T) {
+	const requests = 6_000
+	s := newStack(t, absorbRoutes)
+	rename := func(cluster string) {
+		s.writeRoutes("uplink: {cluster: " + cluster + "}\n" + absorbRoutes +
+			"  - {name: probe, match: {path: /" + cluster + "}, topic: probe, answer: {status: 201}}\n")
+		client := newClient(false)
+		s.eventually("the change is active", func() bool {
+			r := request{path: "/" + cluster}
+			return r.send(t.Context(), client, s.gateway).status == http.StatusCreated
+		})
+	}
+	answers := loadWhile(t, s.gateway, "/leads", requests, 8, 10_000, requests/4, func() {
+		rename("second")
+		s.collector.kill()
+		rename("third")
+		s.startCollector()
+	})
+	allAnswered(t, answers)
+	s.allStored(requests)
+	verify(t, s.kafka, "leads", "/leads", answers, 10_000)
+}
+
+// TestNothingIsLostWhenTheConfigurationTurnsInvalid gives the filter a configuration that it cannot read while there is
+// no collector, and never another.
+func TestNothingIsLostWhenTheConfigurationTurnsInvalid(t *testing.T) {
+	const requests = 200
+	s := newFilterStack(t)
+	s.kafka = kafka.Start(t, kafka.Config{})
+	s.startCollector()
+	file := filepath.Join(t.TempDir(), "filter.json")
+	serve := func(version, document string) {
+		text, err := json.Marshal(map[string]any{
+			"version_info": version,
+			"resources": []any{map[string]any{
+				"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", "name": "crowd",
+				"typed_config": filterConfig(t, document),
+			}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		replaceFile(t, file, string(text))
+	}
+	serve("1", `{"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads"},
+		{"name": "probe", "match": {"path": "/probe"}, "topic": "probe"}]}`)
+	s.start(withFilter(t, s.bootstrap("127.0.0.1:1"), func(filter map[string]any) {
+		filter["configDiscovery"].(map[string]any)["configSource"] = map[string]any{
+			"pathConfigSource": map[string]any{"path": file},
+		}
+	}))
+	s.collector.kill()
+	answers := load(t, s.gateway, "/leads", requests, 4, 1_000, func(int) {})
+	allAnswered(t, answers)
+	serve("2", `{"routes": 7}`)
+	s.eventually("requests go on to the backend", func() bool { return s.post("/probe") == "200 backend: POST /probe body" })
+	s.eventually("all is held, as there is no collector", func() bool {
+		return s.stat("crowd.answered") >= requests && s.stat("crowd.records_stored") == 0 && s.stat("crowd.held_bytes") > 0
+	})
+	s.startCollector()
+	s.allStored(requests)
+	verify(t, s.kafka, "leads", "/leads", answers, 1_000)
+}
+
+// TestLargeBodiesUnderASmallBufferLimit stops Envoy for a moment again and again, so that more has arrived than its
+// buffers may hold: the limit is not the filter's, and no body is too large for it.
+func TestLargeBodiesUnderASmallBufferLimit(t *testing.T) {
+	const requests = 100
+	s := newFilterStack(t)
+	s.kafka = kafka.Start(t, kafka.Config{Properties: map[string]string{"message.max.bytes": strconv.Itoa(messageLimit)}})
+	s.startCollector()
+	bootstrap := withFilter(t, s.bootstrap("127.0.0.1:1"), func(filter map[string]any) {
+		delete(filter, "configDiscovery")
+		filter["typed_config"] = filterConfig(t, `{"uplink": {"max_buffer_bytes": "256MiB"},
+			"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads", "max_body": "12MiB"}]}`)
+	})
+	var whole map[string]any
+	if err := json.Unmarshal(bootstrap, &whole); err != nil {
+		t.Fatal(err)
+	}
+	resources, _ := whole["staticResources"].(map[string]any)
+	listeners, _ := resources["listeners"].([]any)
+	if len(listeners) != 1 {
+		t.Fatalf("the bootstrap has %d listeners", len(listeners))
+	}
+	listeners[0].(map[string]any)["perConnectionBufferLimitBytes"] = 32 << 10 // as Envoy advises for an edge
+	bootstrap, err := json.Marshal(whole)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start(bootstrap)
+
+	stalled, stop := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stalled)
+		for pid := envoyOf(t); ; {
+			_ = syscall.Kill(pid, syscall.SIGSTOP)
+			time.Sleep(30 * time.Millisecond) // is the stall
+			_ = syscall.Kill(pid, syscall.SIGCONT)
+			select {
+			case <-stop:
+				return
+			case <-time.After(30 * time.Millisecond):
+			}
+		}
+	}()
+	answers := make([]answer, requests)
+	var all sync.WaitGroup
+	for c := range 4 {
+		client := newClient(c%2 == 1)
+		all.Go(func() {
+			defer client.CloseIdleConnections()
+			for i := c; i < requests; i += 4 {
+				r := largeRequest(i)
+				answers[i] = r.send(t.Context(), client, s.gateway)
+			}
+		})
+	}
+	all.Wait()
+	close(stop)
+	<-stalled
+	allAnswered(t, answers)
+	s.drained(requests)
+	records, err := s.kafka.ReadAll(t.Context(), "leads")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(records) != requests {
+		t.Errorf("%d records, want %d", len(records), requests)
+	}
+	for _, r := range records {
+		id, err := strconv.Atoi(header(r, idHeader))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := largeRequest(id); !bytes.Equal(r.Value, want.body) {
+			t.Errorf("request %d: body in Kafka is %s, want %s", id, digest(r.Value), digest(want.body))
+		}
+	}
+}
+
+// largeRequest has a body that is many times Envoy's buffer limit.
+func largeRequest(id int) request {
+	return request{
+		id: id, path: "/leads", kind: []int{kindJSON, kindChunked}[id%2],
+		body: bytes.Repeat(fmt.Appendf(nil, "%08d", id), 5*mebibyte/8),
+	}
+}
+
+// envoyOf returns the process id of the test's Envoy.
+func envoyOf(t *testing.T) int {
+	t.Helper()
+	for _, pid := range children(t, os.Getpid()) {
+		command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && strings.Contains(string(command), "--admin-address-path") {
+			return pid
+		}
+	}
+	t.Fatal("no Envoy runs")
+	return 0
 }
 
 // TestFilterInSomebodyElsesEnvoy gives only the filter to an Envoy that is configured by hand.
@@ -185,38 +351,47 @@ func (s *stack) post(path string) string {
 	return fmt.Sprint(response.StatusCode, " ", text.String())
 }
 
-// withStaticFilter puts the filter into a bootstrap with its configuration, in place of its discovery.
-func withStaticFilter(t *testing.T, bootstrap []byte, document string) []byte {
+// filterConfig is the filter with its configuration, as Envoy takes it.
+func filterConfig(t *testing.T, document string) map[string]any {
 	t.Helper()
-	config, err := json.Marshal(map[string]any{
+	return map[string]any{
 		"@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
 		"config": map[string]any{
 			"name": "crowd", "allow_on_headers_stop_iteration": true,
 			"vm_config": map[string]any{
-				"runtime": "envoy.wasm.runtime.v8",
-				"code":    map[string]any{"local": map[string]any{"filename": absolute(t, crowdModule)}},
+				"vm_id": "crowd", "runtime": "envoy.wasm.runtime.v8",
+				"code": map[string]any{"local": map[string]any{"filename": absolute(t, crowdModule)}},
 			},
 			"configuration": map[string]any{"@type": "type.googleapis.com/google.protobuf.StringValue", "value": document},
 		},
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
+}
+
+// withStaticFilter puts the filter into a bootstrap with its configuration, in place of its discovery.
+func withStaticFilter(t *testing.T, bootstrap []byte, document string) []byte {
+	t.Helper()
+	return withFilter(t, bootstrap, func(filter map[string]any) {
+		delete(filter, "configDiscovery")
+		filter["typed_config"] = filterConfig(t, document)
+	})
+}
+
+// withFilter edits the filter in a bootstrap that has it by discovery.
+func withFilter(t *testing.T, bootstrap []byte, edit func(filter map[string]any)) []byte {
+	t.Helper()
 	var whole any
 	if err := json.Unmarshal(bootstrap, &whole); err != nil {
 		t.Fatal(err)
 	}
-	replaced := 0
+	found := 0
 	var walk func(any)
 	walk = func(node any) {
 		switch node := node.(type) {
 		case map[string]any:
-			for _, key := range []string{"configDiscovery", "config_discovery"} {
-				if _, ok := node[key]; ok {
-					delete(node, key)
-					node["typed_config"] = json.RawMessage(config)
-					replaced++
-				}
+			if _, ok := node["configDiscovery"]; ok {
+				edit(node)
+				found++
+				return
 			}
 			for _, child := range node {
 				walk(child)
@@ -228,8 +403,8 @@ func withStaticFilter(t *testing.T, bootstrap []byte, document string) []byte {
 		}
 	}
 	walk(whole)
-	if replaced != 1 {
-		t.Fatalf("%d filters by discovery in the bootstrap", replaced)
+	if found != 1 {
+		t.Fatalf("%d filters by discovery in the bootstrap", found)
 	}
 	text, err := json.Marshal(whole)
 	if err != nil {

@@ -100,15 +100,20 @@ func (o *output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// writeRoutes replaces the routes file in one step.
+// writeRoutes replaces the routes file.
 func (s *stack) writeRoutes(routes string) {
 	s.t.Helper()
-	next := s.routes + ".next"
-	if err := os.WriteFile(next, []byte(routes), 0o600); err != nil {
-		s.t.Fatal(err)
+	replaceFile(s.t, s.routes, routes)
+}
+
+// replaceFile replaces a file in one step.
+func replaceFile(t testing.TB, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path+".next", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if err := os.Rename(next, s.routes); err != nil {
-		s.t.Fatal(err)
+	if err := os.Rename(path+".next", path); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -189,6 +194,15 @@ func (s *stack) eventually(what string, is func() bool) {
 			s.t.Fatalf("still not after %v: %s", patience, what)
 		}
 	}
+}
+
+// allStored waits until everything that was answered is stored: so many requests, and what probed the routes.
+func (s *stack) allStored(atLeast int) {
+	s.t.Helper()
+	s.eventually("everything answered is stored", func() bool {
+		stored := s.stat("crowd.records_stored")
+		return s.stat("crowd.held_bytes") == 0 && stored >= atLeast && stored == s.stat("crowd.answered")
+	})
 }
 
 // drained waits until Envoy has counted so many answers and the filter holds nothing: whatever was answered is

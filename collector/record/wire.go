@@ -285,7 +285,7 @@ func text(b []byte) string {
 	return unsafe.String(unsafe.SliceData(b), len(b))
 }
 
-// clampInt32 keeps a count of another process from becoming a negative int on wasm, where int has 32 bits.
+// clampInt32 keeps a count of another process from becoming a negative int.
 func clampInt32(v uint64) int {
 	return int(min(v, math.MaxInt32))
 }

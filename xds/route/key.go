@@ -9,6 +9,9 @@ import (
 
 const keyForms = "allowed: %REQ(name)%, %REQ(name?other)% and %% for a percent sign"
 
+// maxKeyOperators bounds how often a key repeats what the client sends: a record has to fit into a message.
+const maxKeyOperators = 8
+
 // keyFormat is a compiled Route.Key; nil for the null key.
 type keyFormat []keyPart
 
@@ -23,6 +26,7 @@ type keyPart struct {
 // https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage#command-operators
 func parseKey(format string) (keyFormat, error) {
 	var parts keyFormat
+	operators := 0
 	for rest := format; rest != ""; {
 		text, after, found := strings.Cut(rest, "%")
 		if text != "" {
@@ -45,6 +49,9 @@ func parseKey(format string) (keyFormat, error) {
 			return nil, fmt.Errorf("%s: %w", quote("%"+operator+"%"), err)
 		}
 		parts = append(parts, keyPart{names: names})
+		if operators++; operators > maxKeyOperators {
+			return nil, fmt.Errorf("%s has more than %d operators", quote(format), maxKeyOperators)
+		}
 	}
 	return parts, nil
 }

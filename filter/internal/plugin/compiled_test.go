@@ -13,15 +13,15 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/proxytest"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
-	"google.golang.org/protobuf/proto"
 
-	"github.com/marceloboeira/crowd/collector/collectpb"
+	"github.com/marceloboeira/crowd/filter/internal/abi"
 )
 
 // buildModule compiles the filter as it is shipped, once for all tests.
@@ -81,10 +81,12 @@ type compiled struct {
 
 	metricNames []string
 	metrics     map[string]int64
-	logs        []string // critical
-	ended       []uint32 // plugin contexts that ended what they had left pending
-	current     uint32   // the context that was called
-	opener      uint32   // the context in whose name the last stream was opened
+	logs        []string      // critical
+	ended       []uint32      // plugin contexts that ended what they had left pending
+	current     uint32        // the context that was called
+	hears       uint32        // the context that messages are delivered to
+	ahead       time.Duration // of the module's clock before the real one
+	opener      uint32        // the context in whose name the last stream was opened
 }
 
 type compiledRequest struct {
@@ -103,7 +105,9 @@ func newCompiled(t *testing.T, configuration string, properties map[string]strin
 	c := &compiled{
 		calls: map[string]int{}, properties: properties, requests: map[uint32]*compiledRequest{},
 		metrics: map[string]int64{}, config: []byte(configuration), next: pluginContext,
+		hears: pluginContext,
 	}
+	began := time.Now()
 	ctx := t.Context()
 	runtime := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfig().WithCompilationCache(m.cache))
 	t.Cleanup(func() { _ = runtime.Close(context.Background()) })
@@ -132,7 +136,7 @@ func newCompiled(t *testing.T, configuration string, properties map[string]strin
 		t.Fatal(err)
 	}
 	c.mod, err = runtime.InstantiateModule(ctx, code, wazero.NewModuleConfig().WithStartFunctions("_initialize").
-		WithSysWalltime().WithSysNanotime().WithStderr(os.Stderr))
+		WithSysWalltime().WithStderr(os.Stderr).WithNanotime(func() int64 { return int64(time.Since(began) + c.ahead) }, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,11 +225,6 @@ func (c *compiled) hostCall(name string, args []uint64) uint32 {
 			return c.give(c.received, args[3], args[4])
 		case bufferRequestBody:
 			return c.give(request.body, args[3], args[4])
-		}
-	case "proxy_set_buffer_bytes":
-		if args[0] == bufferRequestBody && args[4] == 0 {
-			request.body = nil
-			return statusOK
 		}
 	case "proxy_get_header_map_pairs":
 		switch args[0] {
@@ -324,7 +323,11 @@ func (c *compiled) CallOnRequestHeaders(id uint32, headers [][2]string, end bool
 
 func (c *compiled) CallOnRequestBody(id uint32, body []byte, end bool) types.Action {
 	c.requests[id].body = append(c.requests[id].body, body...)
-	return c.act("proxy_on_request_body", id, uint64(len(c.requests[id].body)), number(end))
+	action := c.act("proxy_on_request_body", id, uint64(len(c.requests[id].body)), number(end))
+	if action == stopAndDrop {
+		c.requests[id].body = nil
+	}
+	return action
 }
 
 func (c *compiled) CallOnRequestTrailers(id uint32, trailers [][2]string) types.Action {
@@ -370,12 +373,17 @@ func (c *compiled) GetGaugeMetric(name string) (uint64, error) {
 }
 
 func (c *compiled) deliver(stream uint32, message []byte) {
-	c.deliverTo(pluginContext, stream, message)
+	c.received = message
+	c.call(c.hears, "proxy_on_grpc_receive", uint64(stream), uint64(len(message)))
 }
 
-func (c *compiled) deliverTo(id, stream uint32, message []byte) {
-	c.received = message
-	c.call(id, "proxy_on_grpc_receive", uint64(stream), uint64(len(message)))
+// welcomeOf and ackOf speak to another plugin context than the first.
+func (c *compiled) welcomeOf(id uint32) { c.hears = id; c.welcome(); c.hears = pluginContext }
+
+func (c *compiled) ackOf(id uint32, sequence uint64) {
+	c.hears = id
+	c.ack(sequence)
+	c.hears = pluginContext
 }
 
 func (c *compiled) closeStream(stream uint32) {
@@ -410,18 +418,99 @@ func TestAnotherPluginContextTakesOver(t *testing.T) {
 	if c.Tick(); !c.done() || c.ended[0] != pluginContext {
 		t.Fatalf("ended: %v, want the old context", c.ended)
 	}
-	welcome, err := proto.Marshal(&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{
-		Welcome: &collectpb.Welcome{Levels: []collectpb.Level{collectpb.Level_LEVEL_KAFKA}, WindowBytes: 1 << 20}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.deliverTo(second, 2, welcome)
+	c.opened = 2
+	c.welcomeOf(second)
 	all := c.records()
 	if len(all) != 2 || string(all[1].Body) != "second" {
 		t.Fatalf("%d records sent, want the second one too", len(all))
 	}
 	if last := c.sent[len(c.sent)-1].Batch; last.Sequence != 2 || last.Redelivered {
 		t.Errorf("sent batch %d (again: %v), want 2: the sequence goes on", last.Sequence, last.Redelivered)
+	}
+}
+
+// changed starts a second plugin context with another configuration and ends the first one's requests.
+func (c *compiled) changed(second uint32, configuration string) {
+	c.Helper()
+	c.next, c.config = second, []byte(configuration)
+	c.startPlugin(second)
+	if c.FinishVM() {
+		c.Fatal("the old context ended with a batch in flight on its stream")
+	}
+}
+
+// TestRecordsFollowTheConfigurationToAnotherCluster takes the cluster away from an uplink that holds something: it
+// goes to the next one, as the same uplink, when the old one has had its chance.
+func TestRecordsFollowTheConfigurationToAnotherCluster(t *testing.T) {
+	const second = 1000
+	c := newCompiled(t, routes, properties)
+	c.CompleteHttpContext(c.post("/leads", []byte("first")))
+	c.welcome()
+	c.changed(second, strings.Replace(routes, `"collectors"`, `"others"`, 1))
+	if c.Tick(); c.done() || c.opened != 1 {
+		t.Fatalf("ended %v, opened %d streams, though the old collector may still answer", c.ended, c.opened)
+	}
+	c.ahead = handoverTimeout + time.Second
+	if c.Tick(); !c.done() {
+		t.Fatal("the old context does not end")
+	}
+	c.untilOpened(2, func() { c.call(second, "proxy_on_tick") })
+	if c.opener != second || c.service != abi.EnvoyGRPC("others") {
+		t.Fatalf("context %d opened a stream to %q", c.opener, c.service)
+	}
+	c.welcomeOf(second)
+	last := c.sent[len(c.sent)-1].Batch
+	if last == nil || last.Sequence != 1 || !last.Redelivered || len(c.records()) != 2 {
+		t.Fatalf("%d batches are sent, the last is %+v; want the first one again", len(c.records()), last)
+	}
+	c.ackOf(second, 1)
+	c.call(second, "proxy_on_tick")
+	if held, err := c.GetGaugeMetric("crowd.held_bytes"); err != nil || held != 0 {
+		t.Errorf("%d bytes are held, %v", held, err)
+	}
+}
+
+// TestAnInvalidConfigurationKeepsRecords has nobody but a context with an invalid configuration carry on.
+func TestAnInvalidConfigurationKeepsRecords(t *testing.T) {
+	const second = 1000
+	c := newCompiled(t, routes, properties)
+	c.CompleteHttpContext(c.post("/leads", []byte("first")))
+	c.closeStream(1) // the collector is down
+	c.changed(second, `{"routes": 7}`)
+	c.ahead = handoverTimeout + time.Second
+	if c.Tick(); !c.done() {
+		t.Fatal("the old context does not end")
+	}
+	c.untilOpened(c.opened+1, func() { c.call(second, "proxy_on_tick") })
+	if c.opener != second || c.service != abi.EnvoyGRPC("collectors") {
+		t.Fatalf("context %d opened a stream to %q", c.opener, c.service)
+	}
+	c.welcomeOf(second)
+	if all := c.records(); len(all) != 1 || string(all[0].Body) != "first" {
+		t.Fatalf("%d records sent, want the one that was answered", len(all))
+	}
+	c.ackOf(second, 1)
+	if c.call(second, "proxy_on_done") != 1 {
+		t.Error("the last context does not end, though everything is stored")
+	}
+}
+
+// TestADestroyedContextIsNotWaitedFor never calls a context again that waits for its end, which is all that Envoy
+// does when the same configuration comes back and ends once more.
+func TestADestroyedContextIsNotWaitedFor(t *testing.T) {
+	const second = 1000
+	c := newCompiled(t, routes, properties)
+	c.CompleteHttpContext(c.post("/leads", []byte("first")))
+	c.welcome()
+	c.changed(second, routes)
+	c.ahead = handoverTimeout + 2*overdue
+	c.untilOpened(2, func() { c.call(second, "proxy_on_tick") })
+	if c.opener != second || c.calls["proxy_grpc_cancel"] != 1 {
+		t.Fatalf("context %d opened a stream, %d were canceled", c.opener, c.calls["proxy_grpc_cancel"])
+	}
+	c.welcomeOf(second)
+	if last := c.sent[len(c.sent)-1].Batch; last == nil || !last.Redelivered {
+		t.Errorf("the last batch sent is %+v, want the first one again", last)
 	}
 }
 
@@ -435,7 +524,7 @@ func TestHostCallsPerRequest(t *testing.T) {
 	clear(c.calls)
 	c.CompleteHttpContext(c.post("/leads", make([]byte, 512)))
 	want := map[string]int{
-		"proxy_get_header_map_pairs": 1, "proxy_get_property": 1, "proxy_get_buffer_bytes": 1, "proxy_set_buffer_bytes": 1,
+		"proxy_get_header_map_pairs": 1, "proxy_get_property": 1, "proxy_get_buffer_bytes": 1,
 		"proxy_send_local_response": 1, "proxy_grpc_send": 1, "proxy_set_effective_context": 2,
 	}
 	if fmt.Sprint(c.calls) != fmt.Sprint(want) {

@@ -19,8 +19,7 @@ const (
 // host lets an uplink use Envoy's gRPC client. A stream belongs to the plugin context that opened it, and only in
 // that context's name will Envoy take its messages, whichever callback is running.
 type host struct {
-	link    *link
-	service string // abi.EnvoyGRPC of the cluster
+	link *link
 }
 
 var errEnded = errors.New("the stream has ended")
@@ -28,10 +27,12 @@ var errEnded = errors.New("the stream has ended")
 func (h *host) Open() (uplink.Stream, error) {
 	owner := h.link.opener()
 	var stream uint32
+	h.link.vm.opening = h.link
 	err := abi.As(owner.id, func() (err error) {
-		stream, err = abi.OpenStream(h.service, service, method)
+		stream, err = abi.OpenStream(abi.EnvoyGRPC(h.link.cluster), service, method)
 		return err
 	})
+	h.link.vm.opening = nil
 	if err != nil {
 		return 0, fmt.Errorf("cluster %s: %w", h.link.cluster, err)
 	}

@@ -26,6 +26,8 @@ const (
 	handoverTimeout = 5 * time.Second
 	// doneTimeout bounds how long the last plugin context waits for everything to be stored.
 	doneTimeout = 30 * time.Second
+	// overdue is how late a context that is leaving must be with its end to be taken for destroyed.
+	overdue = time.Second
 )
 
 // plugin is one version of the configuration in one worker.
@@ -40,6 +42,7 @@ type plugin struct {
 	leaving bool          // OnPluginDone has been called
 	leaveBy time.Duration // on the VM's clock
 	retired bool          // its streams are being replaced
+	ended   bool          // nothing is left of it but Envoy's context, if that
 }
 
 // OnPluginStart reads the configuration. An invalid one leaves the plugin without routes: traffic goes on
@@ -49,6 +52,9 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 	if p.vm.metrics == nil {
 		p.vm.metrics = defineMetrics()
 	}
+	p.vm.plugins = append(p.vm.plugins, p)
+	abi.Handle(p.id, p)
+	p.setTicks(tickMilliseconds)
 	table, err := readTable()
 	if err != nil {
 		p.vm.metrics.configInvalid.Increment(1)
@@ -57,13 +63,11 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 	}
 	config := table.Uplink()
 	p.table = table
-	p.link = p.vm.join(p, config.Cluster, uplink.Limits{
+	p.vm.join(p, config.Cluster, uplink.Limits{
 		MaxBufferBytes:     int(config.MaxBufferBytes),
 		MaxBatchBytes:      int(config.MaxBatchBytes),
 		UnreachableTimeout: time.Duration(config.UnreachableTimeout),
 	})
-	abi.Handle(p.id, p)
-	p.setTicks(tickMilliseconds)
 	return types.OnPluginStartStatusOK
 }
 
@@ -100,16 +104,12 @@ func (p *plugin) NewHttpContext(uint32) types.HttpContext {
 	return &request{plugin: p}
 }
 
-// OnTick tells the uplink the time. Every user of an uplink has ticks; the one that opens its streams has its clock.
+// OnTick tells uplinks the time.
 func (p *plugin) OnTick() {
-	if p.link == nil {
-		return
+	if !p.ended {
+		p.vm.tick(p)
 	}
-	if p == p.link.opener() {
-		p.link.uplink.Tick(p.vm.now())
-		p.vm.report()
-	}
-	if p.leaving && p.vm.left(p) {
+	if p.leaving && (p.ended || p.vm.left(p)) {
 		p.end()
 		proxywasm.PluginDone()
 	}
@@ -118,9 +118,6 @@ func (p *plugin) OnTick() {
 // OnPluginDone is called when the last request of this configuration has ended. Its streams end with the context,
 // so it stays until they are no longer needed.
 func (p *plugin) OnPluginDone() bool {
-	if p.link == nil {
-		return true
-	}
 	if !p.vm.leave(p) {
 		return false
 	}
@@ -128,19 +125,28 @@ func (p *plugin) OnPluginDone() bool {
 	return true
 }
 
+// end is called in p's own context.
 func (p *plugin) end() {
 	p.setTicks(0)
+	p.forget()
+}
+
+func (p *plugin) forget() {
 	abi.Handle(p.id, nil)
-	p.link, p.table = nil, nil
+	p.ended, p.link, p.table = true, nil, nil
 }
 
 // StreamMessage passes a collector's message on.
 func (p *plugin) StreamMessage(stream uint32, message []byte) {
-	p.link.uplink.Received(uplink.Stream(stream), message)
+	if l := p.vm.owner(p, uplink.Stream(stream)); l != nil {
+		l.uplink.Received(uplink.Stream(stream), message)
+	}
 }
 
 // StreamClosed passes a stream's end on.
 func (p *plugin) StreamClosed(stream, status uint32, message string) {
-	delete(p.link.owners, uplink.Stream(stream))
-	p.link.uplink.Closed(uplink.Stream(stream), closeReason(status, message))
+	if l := p.vm.owner(p, uplink.Stream(stream)); l != nil {
+		delete(l.owners, uplink.Stream(stream))
+		l.uplink.Closed(uplink.Stream(stream), closeReason(status, message))
+	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
-// request is one HTTP request. Its body is drained chunk by chunk into the filter's memory, so Envoy's buffer
-// limit does not bound it, and the answer is given when the whole of it has arrived: a local reply before
+// request is one HTTP request. Its body goes chunk by chunk into the filter's memory and never into Envoy's own buffer,
+// whose limit does not bound it, and the answer is given when the whole of it has arrived: a local reply before
 // that makes Envoy close an HTTP/1 connection.
 type request struct {
 	types.DefaultHttpContext
@@ -75,7 +75,7 @@ func (r *request) capture(match *route.Request) {
 		Headers: make([]record.Header, 0, len(match.Headers)),
 		Source:  property("source", "address"),
 	}
-	cost := 0
+	cost := len(r.record.Key)
 	for _, h := range match.Headers {
 		cost += len(h[0]) + len(h[1]) + pieceOverhead
 		switch {
@@ -88,8 +88,7 @@ func (r *request) capture(match *route.Request) {
 	r.reserve(cost)
 }
 
-// pieceOverhead is more than what a header or a chunk of a body costs in memory beyond its bytes. It counts:
-// clients can send bodies in frames of one byte.
+// pieceOverhead is more than what a header or a chunk of a body costs in memory beyond its bytes.
 const pieceOverhead = 64
 
 // reserve makes room for n bytes, or gives up the request's content.
@@ -115,18 +114,23 @@ func contentLength(headers [][2]string) (int, bool) {
 	return 0, false
 }
 
-// OnHttpRequestBody drains a chunk.
+// stopAndDrop is proxy-wasm-cpp-host's FilterDataStatus::StopIterationNoBuffer, which the SDK has no name for: Envoy
+// forgets the chunk that the filter has seen. Pausing would have it gather the body, and answer 413 itself when a
+// chunk brings it above the buffer limit, before the filter has seen that one.
+const stopAndDrop types.Action = 3
+
+// OnHttpRequestBody takes a chunk.
 func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 	if r.rule == nil {
 		return types.ActionContinue
 	}
 	if r.answered {
-		return types.ActionPause
+		return stopAndDrop
 	}
 	if bytes > 0 {
-		if err := r.drain(bytes); err != nil {
+		if err := r.keep(bytes); err != nil {
 			r.answerFailed(err)
-			return types.ActionPause
+			return stopAndDrop
 		}
 	}
 	if r.size > r.rule.MaxBody {
@@ -134,20 +138,34 @@ func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 	} else if endOfStream {
 		r.finish()
 	}
-	return types.ActionPause
+	return stopAndDrop
 }
 
-// drain takes what has arrived out of Envoy's buffer and keeps it while there is room.
-func (r *request) drain(bytes int) error {
+// smallChunk is the size up to which chunks are put together, lest a body in tiny frames costs many times its size.
+const smallChunk = 4 << 10
+
+// keep takes a chunk out of Envoy's memory, while there is room.
+func (r *request) keep(bytes int) error {
 	r.size += bytes
-	if r.size <= r.rule.MaxBody && r.reserve(bytes+pieceOverhead) {
-		chunk, err := proxywasm.GetHttpRequestBody(0, bytes)
-		if err != nil {
-			return err
-		}
+	last := len(r.chunks) - 1
+	joins := last >= 0 && len(r.chunks[last])+bytes <= smallChunk
+	cost := bytes
+	if !joins {
+		cost += pieceOverhead
+	}
+	if r.size > r.rule.MaxBody || !r.reserve(cost) {
+		return nil
+	}
+	chunk, err := proxywasm.GetHttpRequestBody(0, bytes)
+	if err != nil {
+		return err
+	}
+	if joins {
+		r.chunks[last] = append(r.chunks[last], chunk...)
+	} else {
 		r.chunks = append(r.chunks, chunk)
 	}
-	return proxywasm.ReplaceHttpRequestBody(nil)
+	return nil
 }
 
 // OnHttpRequestTrailers ends a request that has trailers.
@@ -164,7 +182,9 @@ func (r *request) OnHttpRequestTrailers(int) types.Action {
 		return types.ActionPause
 	}
 	for _, t := range trailers {
-		r.record.Trailers = append(r.record.Trailers, record.Header{Name: t[0], Value: t[1]})
+		if !secretHeaders[t[0]] {
+			r.record.Trailers = append(r.record.Trailers, record.Header{Name: t[0], Value: t[1]})
+		}
 	}
 	r.finish()
 	return types.ActionPause

@@ -9,7 +9,6 @@ import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
 	"github.com/marceloboeira/crowd/collector/record"
-	"github.com/marceloboeira/crowd/filter/internal/abi"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
 )
 
@@ -17,14 +16,16 @@ import (
 //
 // Plugin contexts come and go with every change of the configuration, and two of the same configuration cannot
 // even wait side by side for their end (Envoy keys those by configuration, and the later one destroys the
-// earlier). So records are not theirs: they belong to the VM's uplink for a cluster, and plugin contexts only
-// lend it their streams.
+// earlier without a word). So records are not theirs: they belong to the VM's uplink for a cluster, and plugin
+// contexts only lend it their streams.
 type VM struct {
 	types.DefaultVMContext
 	began   time.Time
 	metrics *metrics
 	stats   uplink.Stats // of all uplinks, also those that have ended
+	plugins []*plugin    // those that have begun and not ended, the newest last
 	links   []*link
+	opening *link // whose uplink is opening a stream right now
 }
 
 // NewVM returns the VM's context.
@@ -38,27 +39,34 @@ func (v *VM) NewPluginContext(id uint32) types.PluginContext {
 // now is the uplinks' clock.
 func (v *VM) now() time.Duration { return time.Since(v.began) }
 
-// link is the uplink for one cluster, and the plugin contexts that use it.
+// link is the uplink for one cluster. One that no plugin context uses any more is an orphan: it lives until it
+// holds nothing, and any context will do for its streams.
 type link struct {
+	vm      *VM
 	uplink  *uplink.Uplink
 	cluster string
+	limits  uplink.Limits            // as the newest user has them
 	counts  map[string]*uplink.Count // by route
-	users   []*plugin                // the newest last; it opens the streams
 	owners  map[uplink.Stream]*plugin
 }
 
 // join makes p the newest user of the uplink for its cluster, which begins with its first user.
-func (v *VM) join(p *plugin, cluster string, limits uplink.Limits) *link {
+func (v *VM) join(p *plugin, cluster string, limits uplink.Limits) {
 	for _, l := range v.links {
 		if l.cluster == cluster {
-			l.users = append(l.users, p)
-			l.uplink.SetLimits(limits)
-			return l
+			p.link = l
 		}
 	}
-	l := &link{
-		cluster: cluster, counts: map[string]*uplink.Count{}, users: []*plugin{p}, owners: map[uplink.Stream]*plugin{},
+	if p.link == nil {
+		p.link = v.newLink(cluster, limits)
 	}
+	p.link.limits = limits
+	v.adopt()
+	v.limit()
+}
+
+func (v *VM) newLink(cluster string, limits uplink.Limits) *link {
+	l := &link{vm: v, cluster: cluster, counts: map[string]*uplink.Count{}, owners: map[uplink.Stream]*plugin{}}
 	l.uplink = uplink.New(uplink.Config{
 		Hello: record.Hello{
 			Uplink:      record.NewUplinkID(),
@@ -68,69 +76,159 @@ func (v *VM) join(p *plugin, cluster string, limits uplink.Limits) *link {
 		},
 		Rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 		Limits: limits,
-	}, &host{link: l, service: abi.EnvoyGRPC(cluster)}, &v.stats)
+	}, &host{l}, &v.stats)
+	l.uplink.Tick(v.now()) // the VM may be old: the clock does not begin at 0
 	v.links = append(v.links, l)
 	return l
 }
 
-// leave begins the end of p and reports whether nothing of it is left. Where another context uses the uplink, only
-// p's streams have to end; otherwise everything that the uplink holds must be stored.
+// tick drives the uplinks whose streams p opens, and sees to contexts that Envoy has destroyed while they waited for
+// their end: they have no ticks of their own any more.
+func (v *VM) tick(p *plugin) {
+	for _, l := range slices.Clone(v.links) {
+		if l.opener() == p {
+			l.uplink.Tick(v.now())
+		}
+	}
+	for _, other := range slices.Clone(v.plugins) {
+		if other != p && other.leaving && v.now() > other.leaveBy+overdue && v.left(other) {
+			other.forget()
+		}
+	}
+	v.adopt()
+	v.limit()
+	v.report()
+}
+
+// limit has uplinks that are in use make room for what others still hold, as they share the VM's memory.
+func (v *VM) limit() {
+	left := 0
+	for _, l := range v.links {
+		if l.heir() == nil {
+			left += l.uplink.HeldBytes()
+		}
+	}
+	for _, l := range v.links {
+		limits := l.limits
+		if l.heir() != nil {
+			limits.MaxBufferBytes = max(0, limits.MaxBufferBytes-left)
+		}
+		l.uplink.SetLimits(limits)
+	}
+}
+
+// leave begins the end of p and reports whether nothing of it is left.
 func (v *VM) leave(p *plugin) bool {
-	l := p.link
 	p.leaving, p.leaveBy = true, v.now()+handoverTimeout
-	if l.heir() == nil {
+	if v.heir() == nil {
 		p.leaveBy = v.now() + doneTimeout
 	}
 	return v.left(p)
 }
 
-// left reports whether p has nothing left to wait for, and forgets it then.
+// left reports whether p has nothing left to wait for, and takes it off the VM then. Where another context goes on with
+// an uplink, p waits for acknowledgements on its own streams; where none does, for all that the uplink holds. When it
+// has waited long enough, what is left is sent again on other contexts' streams (see adopt).
 func (v *VM) left(p *plugin) bool {
-	l := p.link
-	late := v.now() > p.leaveBy
-	if l.heir() != nil {
-		if l.owns(p) && !p.retired {
-			p.retired = true
-			l.uplink.Retire()
+	if v.now() <= p.leaveBy {
+		waits := false
+		for _, l := range v.links {
+			if l.opener() == p {
+				waits = waits || !l.uplink.Idle()
+				continue
+			}
+			if l.owns(p) && !p.retired {
+				l.uplink.Retire()
+			}
+			waits = waits || l.owns(p)
 		}
-		if late {
-			l.abandon(p)
-		}
-		if l.owns(p) {
+		p.retired = true
+		if waits {
 			return false
 		}
-	} else if !late && !l.uplink.Idle() {
-		return false
 	}
-	l.users = slices.DeleteFunc(l.users, func(other *plugin) bool { return other == p })
-	if len(l.users) == 0 {
-		if !l.uplink.Idle() {
-			proxywasm.LogCriticalf("crowd: %d bytes of records were answered and could not be stored within %v of the last "+
-				"configuration's end: they are lost", l.uplink.HeldBytes(), doneTimeout)
-		}
-		l.uplink.Close()
-		v.links = slices.DeleteFunc(v.links, func(other *link) bool { return other == l })
-		v.report()
+	v.plugins = slices.DeleteFunc(v.plugins, func(other *plugin) bool { return other == p })
+	v.adopt()
+	for _, l := range v.links {
+		l.abandon(p)
 	}
 	return true
 }
 
-// heir returns the newest user that is not leaving, nil where there is none.
-func (l *link) heir() *plugin {
-	for _, p := range slices.Backward(l.users) {
-		if !p.leaving {
+// adopt sees to orphans: one that holds nothing ends; the records of others go to the cluster that the configuration
+// now has, as it is the only one known to be there.
+func (v *VM) adopt() {
+	heir := v.heir()
+	for _, l := range slices.Clone(v.links) {
+		switch {
+		case l.used():
+		case l.uplink.Idle():
+			v.remove(l)
+		case len(v.plugins) == 0:
+			proxywasm.LogCriticalf("crowd: %d bytes of records were answered and could not be stored within %v of the last "+
+				"configuration's end: they are lost", l.uplink.HeldBytes(), doneTimeout)
+			v.remove(l)
+		case heir != nil && heir.link != nil && heir.link.cluster != l.cluster:
+			proxywasm.LogWarnf("crowd: %d bytes of records that cluster %s has not taken go to cluster %s, which the "+
+				"configuration has now", l.uplink.HeldBytes(), l.cluster, heir.link.cluster)
+			l.cluster = heir.link.cluster
+		}
+	}
+}
+
+func (v *VM) remove(l *link) {
+	l.uplink.Close()
+	v.links = slices.DeleteFunc(v.links, func(other *link) bool { return other == l })
+	v.report()
+}
+
+// heir returns the newest context that is not leaving, nil where there is none. One whose configuration is invalid will
+// do: it has no requests, but may have streams.
+func (v *VM) heir() *plugin {
+	return v.newest(func(p *plugin) bool { return !p.leaving })
+}
+
+func (v *VM) newest(fits func(*plugin) bool) *plugin {
+	for _, p := range slices.Backward(v.plugins) {
+		if fits(p) {
 			return p
 		}
 	}
 	return nil
 }
 
-// opener returns the context that new streams belong to.
+// heir returns the newest user that is not leaving, nil where there is none.
+func (l *link) heir() *plugin {
+	return l.vm.newest(func(p *plugin) bool { return p.link == l && !p.leaving })
+}
+
+// used reports whether l is no orphan.
+func (l *link) used() bool {
+	return l.vm.newest(func(p *plugin) bool { return p.link == l }) != nil
+}
+
+// opener returns the context that new streams belong to and whose ticks count; nil when the VM has none left.
 func (l *link) opener() *plugin {
 	if p := l.heir(); p != nil {
 		return p
 	}
-	return l.users[len(l.users)-1]
+	if p := l.vm.newest(func(p *plugin) bool { return p.link == l }); p != nil {
+		return p
+	}
+	if p := l.vm.heir(); p != nil {
+		return p
+	}
+	return l.vm.newest(func(*plugin) bool { return true })
+}
+
+// owner returns the link of a stream of p. One that none knows yet is being opened: Envoy may end it within that call.
+func (v *VM) owner(p *plugin, s uplink.Stream) *link {
+	for _, l := range v.links {
+		if l.owners[s] == p {
+			return l
+		}
+	}
+	return v.opening
 }
 
 // owns reports whether a stream of p is open.
@@ -147,7 +245,7 @@ func (l *link) owns(p *plugin) bool {
 func (l *link) abandon(p *plugin) {
 	for stream, owner := range l.owners {
 		if owner == p {
-			(&host{link: l}).Cancel(stream)
+			(&host{l}).Cancel(stream)
 			l.uplink.Closed(stream, "its configuration has ended")
 		}
 	}

@@ -12,7 +12,7 @@ import (
 type stream struct {
 	id       Stream
 	welcome  bool // the collector has answered Hello
-	retired  bool // to be canceled when nothing is in flight
+	retired  bool // gets no more batches, and is canceled when nothing is in flight
 	window   int  // bytes that may be in flight
 	inflight []*batch
 	bytes    int           // of inflight
@@ -148,6 +148,8 @@ func (u *Uplink) receive(id Stream, message []byte) {
 			u.current = nil
 			u.leaving = append(u.leaving, s)
 		}
+		s.retired = true
+		u.cancelRetired(s)
 	}
 }
 

@@ -120,6 +120,7 @@ type Uplink struct {
 	pending record.Batch
 	aged    bool           // pending has seen a tick
 	spare   []record.Batch // empty, with memory to use again: fresh memory is cold memory
+	spared  int            // bytes of that memory
 	queue   []*batch
 	current *stream   // where batches go; nil when there is none
 	leaving []*stream // draining or retired: only acks are expected
@@ -227,7 +228,7 @@ func (c *Count) size() int { return len(c.Route) + 32 }
 
 // room decides about a record that will add at most size bytes.
 func (u *Uplink) room(size int) Refusal {
-	if u.reserved+u.stored+size > u.config.MaxBufferBytes {
+	if u.reserved+u.stored+size > u.config.MaxBufferBytes || size > record.MaxMessageBytes {
 		return BufferFull
 	}
 	if s := u.current; s != nil && s.welcome {
@@ -254,16 +255,18 @@ func (u *Uplink) seal() {
 	u.pending, u.aged = record.Batch{}, false
 	if n := len(u.spare); n > 0 {
 		u.pending, u.spare = u.spare[n-1], u.spare[:n-1]
+		u.spared -= u.pending.Cap()
 	}
 }
 
-// maxSpare bounds the memory that is kept beyond what is held: so many batches, none larger than two full ones.
-const maxSpare = 4
+// maxSpare bounds the bytes of memory that are kept beyond what is held.
+const maxSpare = 2 << 20
 
 func (u *Uplink) recycle(b record.Batch) {
-	if len(u.spare) < maxSpare && b.Cap() <= 2*u.config.MaxBatchBytes {
+	if u.spared+b.Cap() <= maxSpare {
 		b.Reset()
 		u.spare = append(u.spare, b)
+		u.spared += b.Cap()
 	}
 }
 

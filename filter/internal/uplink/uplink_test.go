@@ -296,8 +296,13 @@ func TestDraining(t *testing.T) {
 	h.hear(2, welcome(1<<20))
 	h.wantBatches(1, 1)
 	h.wantBatches(2, 2)
+	if len(h.host.canceled) != 0 {
+		t.Error("canceled the stream with a batch in flight")
+	}
 	h.hear(1, ack(1))
-	h.Closed(1, "ok")
+	if len(h.host.canceled) != 1 || h.host.canceled[0] != 1 {
+		t.Errorf("canceled %v; a collector that never ends its streams would add up", h.host.canceled)
+	}
 	h.hear(2, ack(2))
 	if !h.Idle() {
 		t.Error("not idle")
