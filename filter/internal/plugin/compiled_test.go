@@ -470,6 +470,87 @@ func TestRecordsFollowTheConfigurationToAnotherCluster(t *testing.T) {
 	}
 }
 
+// TestALongRequestDoesNotKeepRecordsFromTheNewCluster has a request of the old configuration go on, a tunnel perhaps,
+// so that its context does not leave.
+func TestALongRequestDoesNotKeepRecordsFromTheNewCluster(t *testing.T) {
+	const second = 1000
+	c := newCompiled(t, routes, properties)
+	c.CompleteHttpContext(c.post("/leads", []byte("first")))
+	c.closeStream(1)
+	c.next, c.config = second, []byte(strings.Replace(routes, `"collectors"`, `"others"`, 1))
+	c.startPlugin(second)
+	c.CompleteHttpContext(c.InitializeHttpContext())
+	for c.service != abi.EnvoyGRPC("others") {
+		if c.ahead += 100 * time.Millisecond; c.ahead > 2*handoverTimeout {
+			t.Fatalf("streams go to %q after %v", c.service, c.ahead)
+		}
+		c.Tick()
+		c.call(second, "proxy_on_tick")
+		c.closeStream(c.opened)
+	}
+	if c.ahead < handoverTimeout {
+		t.Errorf("the old cluster had only %v", c.ahead)
+	}
+
+	// The first configuration comes back, and Envoy takes its context again.
+	c.plugin = pluginContext
+	c.CompleteHttpContext(c.post("/leads", []byte("second")))
+	if c.call(second, "proxy_on_done") != 1 {
+		t.Error("the second context does not end, though it has nothing")
+	}
+	streams := c.opened
+	for c.opened == streams {
+		c.ahead += 100 * time.Millisecond
+		c.Tick()
+	}
+	if c.service != abi.EnvoyGRPC("collectors") || c.opener != pluginContext {
+		t.Errorf("context %d opened a stream to %q", c.opener, c.service)
+	}
+}
+
+// TestAContextWhoseUplinkComesBackRetiresItsStreams has the first cluster come back while the first context waits for
+// its end: that one's streams are replaced, and not used until it is too late.
+func TestAContextWhoseUplinkComesBackRetiresItsStreams(t *testing.T) {
+	const second, third = 1000, 2000
+	c := newCompiled(t, routes, properties)
+	c.CompleteHttpContext(c.post("/leads", []byte("first")))
+	c.welcome()
+	c.changed(second, strings.Replace(routes, `"collectors"`, `"others"`, 1))
+	c.next, c.config = third, []byte(strings.Replace(routes, `"1KiB"`, `"2KiB"`, 1))
+	c.startPlugin(third)
+	c.Tick()
+	c.ack(1)
+	if c.Tick(); !c.done() || c.ended[0] != pluginContext {
+		t.Fatalf("ended: %v, want the first context, whose stream has nothing in flight", c.ended)
+	}
+	c.CompleteHttpContext(c.post("/leads", []byte("second")))
+	c.untilOpened(2, func() { c.call(third, "proxy_on_tick") })
+	c.welcomeOf(third)
+	if last := c.sent[len(c.sent)-1].Batch; c.opener != third || last.Sequence != 2 || last.Redelivered {
+		t.Errorf("context %d opened a stream and sent %+v, want batch 2 for the first time", c.opener, last)
+	}
+}
+
+// TestFiltersOfOtherNamesKeepTheirClusters runs two filters in one VM, of which one goes: its records are not the other
+// one's.
+func TestFiltersOfOtherNamesKeepTheirClusters(t *testing.T) {
+	const second = 1000
+	names := map[string]string{"plugin_name": "first"}
+	c := newCompiled(t, routes, names)
+	c.CompleteHttpContext(c.post("/leads", []byte("first")))
+	c.welcome()
+	names["plugin_name"] = "second"
+	c.changed(second, strings.Replace(routes, `"collectors"`, `"others"`, 1))
+	c.ahead = handoverTimeout + time.Second
+	if c.Tick(); !c.done() {
+		t.Fatal("the first context does not end")
+	}
+	c.untilOpened(2, func() { c.call(second, "proxy_on_tick") })
+	if c.opener != second || c.service != abi.EnvoyGRPC("collectors") {
+		t.Errorf("context %d opened a stream to %q, want the first filter's collectors", c.opener, c.service)
+	}
+}
+
 // TestAnInvalidConfigurationKeepsRecords has nobody but a context with an invalid configuration carry on.
 func TestAnInvalidConfigurationKeepsRecords(t *testing.T) {
 	const second = 1000

@@ -32,11 +32,14 @@ func (h *host) Open() (uplink.Stream, error) {
 		stream, err = abi.OpenStream(abi.EnvoyGRPC(h.link.cluster), service, method)
 		return err
 	})
-	h.link.vm.opening = nil
+	stillborn := h.link.vm.stillborn
+	h.link.vm.opening, h.link.vm.stillborn = nil, 0
 	if err != nil {
 		return 0, fmt.Errorf("cluster %s: %w", h.link.cluster, err)
 	}
-	h.link.owners[uplink.Stream(stream)] = owner
+	if uplink.Stream(stream) != stillborn {
+		h.link.owners[uplink.Stream(stream)] = owner
+	}
 	return uplink.Stream(stream), nil
 }
 

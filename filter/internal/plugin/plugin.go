@@ -24,7 +24,8 @@ const (
 	// handoverTimeout bounds how long a plugin context waits for acknowledgements on its streams when another
 	// one takes over. What is not acknowledged by then is sent again by that one.
 	handoverTimeout = 5 * time.Second
-	// doneTimeout bounds how long the last plugin context waits for everything to be stored.
+	// doneTimeout bounds how long the VM's last plugin context waits for everything to be stored. Envoy does not wait: it
+	// ends the VM with its last context.
 	doneTimeout = 30 * time.Second
 	// overdue is how late a context that is leaving must be with its end to be taken for destroyed.
 	overdue = time.Second
@@ -36,12 +37,15 @@ type plugin struct {
 	vm *VM
 	id uint32
 
-	table *route.Table // nil: the configuration is invalid, and everything passes untouched
-	link  *link        // nil where table is
+	name string // of the filter: whoever has the same one is another version of it
+
+	table   *route.Table // nil: the configuration is invalid, and everything passes untouched
+	link    *link        // nil where table is
+	cluster string
+	limits  uplink.Limits
 
 	leaving bool          // OnPluginDone has been called
 	leaveBy time.Duration // on the VM's clock
-	retired bool          // its streams are being replaced
 	ended   bool          // nothing is left of it but Envoy's context, if that
 }
 
@@ -52,6 +56,7 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 	if p.vm.metrics == nil {
 		p.vm.metrics = defineMetrics()
 	}
+	p.name = property("plugin_name")
 	p.vm.plugins = append(p.vm.plugins, p)
 	abi.Handle(p.id, p)
 	p.setTicks(tickMilliseconds)
@@ -62,12 +67,13 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 		return types.OnPluginStartStatusOK
 	}
 	config := table.Uplink()
-	p.table = table
-	p.vm.join(p, config.Cluster, uplink.Limits{
+	p.table, p.cluster = table, config.Cluster
+	p.limits = uplink.Limits{
 		MaxBufferBytes:     int(config.MaxBufferBytes),
 		MaxBatchBytes:      int(config.MaxBatchBytes),
 		UnreachableTimeout: time.Duration(config.UnreachableTimeout),
-	})
+	}
+	p.vm.join(p)
 	return types.OnPluginStartStatusOK
 }
 
@@ -101,18 +107,19 @@ func property(path ...string) string {
 
 // NewHttpContext begins a request.
 func (p *plugin) NewHttpContext(uint32) types.HttpContext {
+	p.vm.serving(p)
 	return &request{plugin: p}
 }
 
-// OnTick tells uplinks the time.
+// OnTick tells uplinks the time. In the call in which p ends it opens no stream: one that failed at once would still be
+// reported to it.
 func (p *plugin) OnTick() {
-	if !p.ended {
-		p.vm.tick(p)
-	}
 	if p.leaving && (p.ended || p.vm.left(p)) {
 		p.end()
 		proxywasm.PluginDone()
+		return
 	}
+	p.vm.tick(p)
 }
 
 // OnPluginDone is called when the last request of this configuration has ended. Its streams end with the context,
@@ -146,6 +153,9 @@ func (p *plugin) StreamMessage(stream uint32, message []byte) {
 // StreamClosed passes a stream's end on.
 func (p *plugin) StreamClosed(stream, status uint32, message string) {
 	if l := p.vm.owner(p, uplink.Stream(stream)); l != nil {
+		if l == p.vm.opening && l.owners[uplink.Stream(stream)] != p {
+			p.vm.stillborn = uplink.Stream(stream)
+		}
 		delete(l.owners, uplink.Stream(stream))
 		l.uplink.Closed(uplink.Stream(stream), closeReason(status, message))
 	}

@@ -23,9 +23,12 @@ type VM struct {
 	began   time.Time
 	metrics *metrics
 	stats   uplink.Stats // of all uplinks, also those that have ended
-	plugins []*plugin    // those that have begun and not ended, the newest last
+	plugins []*plugin    // those that have begun and not ended; that of the latest configuration or request is the last
 	links   []*link
-	opening *link // whose uplink is opening a stream right now
+	leftAt  time.Duration // when the last of them began to leave
+
+	opening   *link         // whose uplink is opening a stream right now
+	stillborn uplink.Stream // ended before the call that opened it was over
 }
 
 // NewVM returns the VM's context.
@@ -44,29 +47,39 @@ func (v *VM) now() time.Duration { return time.Since(v.began) }
 type link struct {
 	vm      *VM
 	uplink  *uplink.Uplink
-	cluster string
-	limits  uplink.Limits            // as the newest user has them
+	cluster string                   // where its streams go
+	name    string                   // of the filter that uses it
+	limits  uplink.Limits            // as its newest user has them
 	counts  map[string]*uplink.Count // by route
 	owners  map[uplink.Stream]*plugin
 }
 
 // join makes p the newest user of the uplink for its cluster, which begins with its first user.
-func (v *VM) join(p *plugin, cluster string, limits uplink.Limits) {
+func (v *VM) join(p *plugin) {
 	for _, l := range v.links {
-		if l.cluster == cluster {
+		if l.cluster == p.cluster && (p.link == nil || l.used()) {
 			p.link = l
 		}
 	}
 	if p.link == nil {
-		p.link = v.newLink(cluster, limits)
+		p.link = v.newLink(p.cluster, p.limits)
 	}
-	p.link.limits = limits
+	p.link.name = p.name
 	v.adopt()
 	v.limit()
 }
 
+// serving notes that p has the latest request: when a configuration comes back before its context has ended, Envoy
+// goes on with that one instead of beginning another.
+func (v *VM) serving(p *plugin) {
+	last := len(v.plugins) - 1
+	if last >= 0 && v.plugins[last] != p {
+		v.plugins = append(slices.DeleteFunc(v.plugins, func(other *plugin) bool { return other == p }), p)
+	}
+}
+
 func (v *VM) newLink(cluster string, limits uplink.Limits) *link {
-	l := &link{vm: v, cluster: cluster, counts: map[string]*uplink.Count{}, owners: map[uplink.Stream]*plugin{}}
+	l := &link{vm: v, cluster: cluster, limits: limits, counts: map[string]*uplink.Count{}, owners: map[uplink.Stream]*plugin{}}
 	l.uplink = uplink.New(uplink.Config{
 		Hello: record.Hello{
 			Uplink:      record.NewUplinkID(),
@@ -83,7 +96,7 @@ func (v *VM) newLink(cluster string, limits uplink.Limits) *link {
 }
 
 // tick drives the uplinks whose streams p opens, and sees to contexts that Envoy has destroyed while they waited for
-// their end: they have no ticks of their own any more.
+// their end (their ticks, if any, reach nobody).
 func (v *VM) tick(p *plugin) {
 	for _, l := range slices.Clone(v.links) {
 		if l.opener() == p {
@@ -100,17 +113,20 @@ func (v *VM) tick(p *plugin) {
 	v.report()
 }
 
-// limit has uplinks that are in use make room for what others still hold, as they share the VM's memory.
+// limit has uplinks of present configurations make room for what others still hold, as they share the VM's memory.
 func (v *VM) limit() {
 	left := 0
 	for _, l := range v.links {
-		if l.heir() == nil {
+		if !l.present() {
 			left += l.uplink.HeldBytes()
 		}
 	}
 	for _, l := range v.links {
+		if heir := l.heir(); heir != nil {
+			l.limits = heir.limits
+		}
 		limits := l.limits
-		if l.heir() != nil {
+		if l.present() {
 			limits.MaxBufferBytes = max(0, limits.MaxBufferBytes-left)
 		}
 		l.uplink.SetLimits(limits)
@@ -121,7 +137,15 @@ func (v *VM) limit() {
 func (v *VM) leave(p *plugin) bool {
 	p.leaving, p.leaveBy = true, v.now()+handoverTimeout
 	if v.heir() == nil {
-		p.leaveBy = v.now() + doneTimeout
+		v.leftAt = v.now()
+		held := 0
+		for _, l := range v.links {
+			held += l.uplink.HeldBytes()
+		}
+		if held > 0 {
+			proxywasm.LogCriticalf("crowd: the last configuration has ended with %d bytes of records that no collector has "+
+				"stored: they are lost if Envoy ends the VM now", held)
+		}
 	}
 	return v.left(p)
 }
@@ -130,6 +154,9 @@ func (v *VM) leave(p *plugin) bool {
 // an uplink, p waits for acknowledgements on its own streams; where none does, for all that the uplink holds. When it
 // has waited long enough, what is left is sent again on other contexts' streams (see adopt).
 func (v *VM) left(p *plugin) bool {
+	if v.heir() == nil {
+		p.leaveBy = max(p.leaveBy, v.leftAt+doneTimeout)
+	}
 	if v.now() <= p.leaveBy {
 		waits := false
 		for _, l := range v.links {
@@ -137,12 +164,11 @@ func (v *VM) left(p *plugin) bool {
 				waits = waits || !l.uplink.Idle()
 				continue
 			}
-			if l.owns(p) && !p.retired {
-				l.uplink.Retire()
+			if l.owns(p) {
+				l.uplink.Retire(func(s uplink.Stream) bool { return l.owners[s] == p })
 			}
 			waits = waits || l.owns(p)
 		}
-		p.retired = true
 		if waits {
 			return false
 		}
@@ -155,25 +181,39 @@ func (v *VM) left(p *plugin) bool {
 	return true
 }
 
-// adopt sees to orphans: one that holds nothing ends; the records of others go to the cluster that the configuration
-// now has, as it is the only one known to be there.
+// adopt sees to links that the present configuration has left behind: an orphan that holds nothing ends; the records of
+// others go to the cluster that their filter has now. Its former cluster had its chance while a context was leaving, or
+// is out of reach while a long request keeps one.
 func (v *VM) adopt() {
-	heir := v.heir()
 	for _, l := range slices.Clone(v.links) {
+		present := v.present(l.name)
 		switch {
-		case l.used():
-		case l.uplink.Idle():
+		case !l.used() && l.uplink.Idle():
 			v.remove(l)
 		case len(v.plugins) == 0:
 			proxywasm.LogCriticalf("crowd: %d bytes of records were answered and could not be stored within %v of the last "+
 				"configuration's end: they are lost", l.uplink.HeldBytes(), doneTimeout)
 			v.remove(l)
-		case heir != nil && heir.link != nil && heir.link.cluster != l.cluster:
+		case present == nil || present.cluster == l.cluster:
+		case present.link == l:
+			l.cluster = present.cluster
+		case !l.used() || l.uplink.Unreachable() > handoverTimeout:
 			proxywasm.LogWarnf("crowd: %d bytes of records that cluster %s has not taken go to cluster %s, which the "+
-				"configuration has now", l.uplink.HeldBytes(), l.cluster, heir.link.cluster)
-			l.cluster = heir.link.cluster
+				"configuration has now", l.uplink.HeldBytes(), l.cluster, present.cluster)
+			l.cluster = present.cluster
 		}
 	}
+}
+
+// present returns the context of a filter's present configuration; nil where it has none that is valid.
+func (v *VM) present(name string) *plugin {
+	return v.newest(func(p *plugin) bool { return p.name == name && p.link != nil && !p.leaving })
+}
+
+// present reports whether l is that of a present configuration.
+func (l *link) present() bool {
+	p := l.vm.present(l.name)
+	return p != nil && p.link == l
 }
 
 func (v *VM) remove(l *link) {

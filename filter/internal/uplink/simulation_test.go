@@ -218,7 +218,7 @@ func simulate(seed uint64) error {
 			return err
 		}
 		if rnd.IntN(300) == 0 {
-			u.Retire() // the configuration has changed
+			u.Retire(func(Stream) bool { return true }) // the configuration has changed
 		}
 		for range rnd.IntN(4) {
 			n := rnd.IntN(300)

@@ -178,17 +178,19 @@ func (u *Uplink) acknowledge(s *stream, ack *record.Ack) {
 	u.cancelRetired(s)
 }
 
-// Retire has the streams that are open now replaced: they get no more batches, and are canceled one by one when
-// what is in flight on them is acknowledged.
-func (u *Uplink) Retire() {
+// Retire has streams that are open now replaced: they get no more batches, and are canceled one by one when what is in
+// flight on them is acknowledged.
+func (u *Uplink) Retire(which func(Stream) bool) {
 	u.run(func() {
-		if u.current != nil {
-			u.leaving = append(u.leaving, u.current)
+		if s := u.current; s != nil && which(s.id) {
+			u.leaving = append(u.leaving, s)
 			u.current = nil
 		}
-		for _, s := range u.streams() {
-			s.retired = true
-			u.cancelRetired(s)
+		for _, s := range slices.Clone(u.leaving) {
+			if which(s.id) {
+				s.retired = true
+				u.cancelRetired(s)
+			}
 		}
 	})
 }

@@ -235,7 +235,7 @@ func (u *Uplink) room(size int) Refusal {
 		if s.window == 0 || u.stored > 0 && u.stored+size > s.window {
 			return WindowClosed
 		}
-	} else if u.wanting && u.now-u.wantedSince > u.config.UnreachableTimeout {
+	} else if u.Unreachable() > u.config.UnreachableTimeout {
 		return Unreachable
 	}
 	return Taken
@@ -373,6 +373,14 @@ func (u *Uplink) Tick(now time.Duration) {
 			}
 		}
 	})
+}
+
+// Unreachable returns for how long a stream has been wanted and none was welcome anywhere.
+func (u *Uplink) Unreachable() time.Duration {
+	if !u.wanting {
+		return 0
+	}
+	return u.now - u.wantedSince
 }
 
 // Idle reports that everything taken is stored: nothing is lost when the uplink ends now.

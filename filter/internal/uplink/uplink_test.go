@@ -505,7 +505,7 @@ func TestRetire(t *testing.T) {
 	h.must(1)
 	h.hear(1, welcome(1<<20))
 	h.must(1)
-	h.Retire()
+	h.Retire(func(Stream) bool { return true })
 	h.Tick(time.Second)
 	h.hear(2, welcome(1<<20))
 	h.wantBatches(1, 1)
@@ -518,7 +518,7 @@ func TestRetire(t *testing.T) {
 		t.Fatalf("canceled %v, want 1", h.host.canceled)
 	}
 	h.hear(2, ack(2))
-	h.Retire()
+	h.Retire(func(Stream) bool { return true })
 	if len(h.host.canceled) != 2 || !h.Idle() {
 		t.Errorf("canceled %v, want both", h.host.canceled)
 	}
