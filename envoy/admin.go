@@ -36,6 +36,9 @@ func (p *Process) Admin() string { return p.admin }
 func (p *Process) Ready(ctx context.Context) error {
 	return p.poll(ctx, "configuration", func() (bool, error) {
 		_, err := p.ask(ctx, http.MethodGet, "/ready")
+		if err == nil {
+			p.ready.Store(true)
+		}
 		return err == nil, err
 	})
 }

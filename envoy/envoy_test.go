@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
+	"syscall"
 	"testing"
 
 	"github.com/marceloboeira/crowd/envoy"
@@ -17,7 +21,15 @@ import (
 // its admin interface is, and waits to be killed.
 const parentOfEnvoy = "CROWD_TEST_PARENT_OF_ENVOY"
 
+// busyEnvoy in the environment makes the test binary an Envoy that compiles its filter: its admin interface has
+// answered once and answers nothing more, and SIGTERM must wait.
+const busyEnvoy = "CROWD_TEST_BUSY_ENVOY"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(busyEnvoy) != "" {
+		fmt.Fprintln(os.Stderr, beBusyEnvoy())
+		os.Exit(1)
+	}
 	if path := os.Getenv(parentOfEnvoy); path != "" {
 		fmt.Fprintln(os.Stderr, beParentOfEnvoy(path))
 		os.Exit(1)
@@ -35,6 +47,23 @@ func beParentOfEnvoy(path string) error {
 	fmt.Println(p.Admin())
 	<-ctx.Done()
 	return errors.New("was not killed")
+}
+
+func beBusyEnvoy() error {
+	signal.Ignore(syscall.SIGTERM)
+	admin, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	file := os.Args[slices.Index(os.Args, "--admin-address-path")+1]
+	if err := os.WriteFile(file, []byte(admin.Addr().String()), 0o600); err != nil {
+		return err
+	}
+	return http.Serve(admin, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/server_info" {
+			select {}
+		}
+	}))
 }
 
 // proxyTo is the bootstrap of an Envoy with a listener "proxy" in front of one backend.

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -19,8 +20,14 @@ import (
 // pollInterval is how often Envoy is asked for what it announces in no other way.
 const pollInterval = 20 * time.Millisecond
 
-// exitTime is how long Envoy may take to end once it is told to, before it is killed.
-const exitTime = 5 * time.Second
+const (
+	// exitTime is how long Envoy may take to end once it is told to, before it is killed.
+	exitTime = 5 * time.Second
+	// outputTime is how long what Envoy has started may outlive it, before it is killed too.
+	outputTime = time.Second
+	// probeTime is how long an Envoy that nobody has seen ready may take to say that it is, before it is ended.
+	probeTime = 500 * time.Millisecond
+)
 
 // ProcessConfig says what to run.
 type ProcessConfig struct {
@@ -57,6 +64,7 @@ type Process struct {
 	cmd   *exec.Cmd
 	admin string
 	log   *tail
+	ready atomic.Bool // it has been seen ready
 
 	exited chan struct{} // closed when the process has ended
 }
@@ -95,12 +103,12 @@ func Start(ctx context.Context, cfg ProcessConfig) (*Process, error) {
 	}
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	p.cmd.SysProcAttr = childAttributes()
+	p.cmd.WaitDelay = outputTime
 	if err := p.run(); err != nil {
 		return nil, fmt.Errorf("start envoy: %w", err)
 	}
 	if err := p.awaitAdmin(ctx, adminAddress); err != nil {
-		p.kill()
-		return nil, fmt.Errorf("start envoy: %w", err)
+		return nil, fmt.Errorf("start envoy: %w", errors.Join(err, p.kill()))
 	}
 	return p, nil
 }
@@ -118,6 +126,8 @@ func (p *Process) run() error {
 			return
 		}
 		_ = p.cmd.Wait() // says what cmd.ProcessState does
+		// Where nothing is left of the group, its number is nobody's: the system does not give it away again so soon.
+		_ = signalGroup(p.cmd.Process, syscall.SIGKILL)
 		close(p.exited)
 	}()
 	return <-started
@@ -169,16 +179,21 @@ func (p *Process) Err() error {
 }
 
 // Stop lets the requests under way end and a collector have what the filter holds (see drain), for as long as ctx
-// lasts, then ends the process. The process has ended in any case; an error says that it was cut short, or that it had
-// ended before.
+// lasts, then ends the process and all that it has started. One that was never ready has nothing to drain and is ended at
+// once. The process has ended in any case; an error says that it was cut short, or that it had ended before.
 func (p *Process) Stop(ctx context.Context) error {
+	if err := p.Err(); err != nil {
+		return fmt.Errorf("stop envoy: %w", err)
+	}
+	if !p.wasReady(ctx) {
+		return p.kill()
+	}
 	err := p.drain(ctx)
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // fails only when it has ended
+	_ = signalGroup(p.cmd.Process, syscall.SIGTERM) // fails only when it has ended
 	select {
 	case <-p.exited:
 	case <-time.After(exitTime):
-		p.kill()
-		err = errors.Join(err, fmt.Errorf("still there %v after SIGTERM", exitTime))
+		err = errors.Join(err, fmt.Errorf("still there %v after SIGTERM", exitTime), p.kill())
 	}
 	if err != nil {
 		return fmt.Errorf("stop envoy: %w", err)
@@ -186,7 +201,24 @@ func (p *Process) Stop(ctx context.Context) error {
 	return nil
 }
 
-func (p *Process) kill() {
-	_ = p.cmd.Process.Kill() // fails only when it has ended
-	<-p.exited
+// wasReady reports whether a request may have come to this Envoy. One that has not been seen ready is asked once more,
+// briefly: while it compiles the filter it answers nothing.
+func (p *Process) wasReady(ctx context.Context) bool {
+	if p.ready.Load() {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
+	_, err := p.ask(ctx, http.MethodGet, "/ready")
+	return err == nil
+}
+
+func (p *Process) kill() error {
+	_ = signalGroup(p.cmd.Process, syscall.SIGKILL) // fails only when it has ended
+	select {
+	case <-p.exited:
+		return nil
+	case <-time.After(exitTime):
+		return fmt.Errorf("envoy, process %d, is still there %v after SIGKILL", p.cmd.Process.Pid, exitTime)
+	}
 }

@@ -128,6 +128,79 @@ func TestStopInTime(t *testing.T) {
 	<-p.Exited()
 }
 
+// stopped fails the test where Stop takes as long as draining a busy Envoy would, or longer.
+func stopped(t *testing.T, p *envoy.Process) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- p.Stop(ctx) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(30 * time.Second):
+		t.Fatal("Stop does not return")
+		return nil
+	}
+}
+
+// An Envoy that was never ready is not drained, which its admin interface could not answer for.
+func TestStopBeforeReady(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(busyEnvoy, "1")
+	p := start(t, envoy.ProcessConfig{Path: self, Bootstrap: []byte("{}")})
+	if err := stopped(t, p); err != nil {
+		t.Error(err)
+	}
+	<-p.Exited()
+}
+
+// script writes an Envoy that is a shell script.
+func script(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "envoy")
+	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// An Envoy in a script that starts it as a child ends with the script.
+func TestStopScript(t *testing.T) {
+	path := script(t, envoytest.Path(t)+` "$@"`+"\nexit $?")
+	p := start(t, envoy.ProcessConfig{Path: path, Bootstrap: []byte(proxyTo("127.0.0.1", 1)), Concurrency: 1})
+	if err := p.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := stopped(t, p); err != nil {
+		t.Error(err)
+	}
+	untilRefused(t, p.Admin())
+}
+
+// A script is killed with its children, those that hold its output too.
+func TestStartScriptInTime(t *testing.T) {
+	path := script(t, "/bin/sleep 1000\nexit 1")
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := envoy.Start(ctx, envoy.ProcessConfig{Path: path, Bootstrap: []byte("{}")})
+		ended <- err
+	}()
+	select {
+	case err := <-ended:
+		if err == nil || !strings.Contains(err.Error(), "admin interface: context deadline exceeded") {
+			t.Errorf("Start: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("Start does not return")
+	}
+}
+
 // An Envoy does not outlive the process that started it, however that ends.
 func TestEndsWithItsParent(t *testing.T) {
 	self, err := os.Executable()
@@ -166,10 +239,7 @@ func TestStartFails(t *testing.T) {
 
 // An Envoy that never answers is killed when ctx ends.
 func TestStartInTime(t *testing.T) {
-	silent := filepath.Join(t.TempDir(), "envoy")
-	if err := os.WriteFile(silent, []byte("#!/bin/sh\nexec sleep 1000\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	silent := script(t, "exec sleep 1000")
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	_, err := envoy.Start(ctx, envoy.ProcessConfig{Path: silent, Bootstrap: []byte("{}")})
