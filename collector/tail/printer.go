@@ -81,8 +81,8 @@ func appendText(dst []byte, m *sarama.ConsumerMessage) []byte {
 	return dst
 }
 
-// printable returns the first most characters of s, those that do not print escaped as Go does, and … where there
-// are more.
+// printable returns the first most characters of s, those that do not print and backslashes escaped as Go does, and …
+// where there are more.
 func printable(s string, most int) string {
 	var out strings.Builder
 	for ; s != ""; most-- {
@@ -94,7 +94,7 @@ func printable(s string, most int) string {
 		switch {
 		case r == utf8.RuneError && n == 1:
 			fmt.Fprintf(&out, `\x%02x`, s[0])
-		case unicode.IsPrint(r):
+		case unicode.IsPrint(r) && r != '\\':
 			out.WriteRune(r)
 		default:
 			q := strconv.QuoteRuneToASCII(r)

@@ -68,6 +68,7 @@ func TestLineForPeople(t *testing.T) {
 			`  leads  leads/3/1042  POST /leads?x=1  3.0 MiB  ` + strings.Repeat("x", 80) + "…"},
 		{"controls", stored(hostile),
 			`  leads  leads/3/1042  POST /\x1b[2J  22 B  \x1b[31mred\a\n\u202eevil\u009b1m\xff`},
+		{"faked controls", stored(lead(`\x1b`)), `  leads  leads/3/1042  POST /leads?x=1  4 B  \\x1b`},
 		{"not crowd's", &sarama.ConsumerMessage{Topic: "t", Timestamp: received, Value: []byte("x")},
 			`  -  t/0/0  - -  1 B  x`},
 	} {
