@@ -23,12 +23,15 @@ const poll = 500 * time.Millisecond
 type Config struct {
 	// Kafka is the cluster to read from.
 	Kafka kafka.Config
-	// Topics to read; at least one.
+	// Topics to read; at least one, unless there is More.
 	Topics []string
+	// More brings topics to read from then on; those that are read already are passed over. They are read from their
+	// start, whatever FromStart says: records may have come before the word of their topic did.
+	More <-chan []string
 	// FromStart reads what is there already, too; default: what comes from now on.
 	FromStart bool
 	// Wait waits for topics (and for Kafka) that are not there yet, and reads those from their start. Default: a
-	// missing topic is an error.
+	// missing topic is an error, one of More too.
 	Wait bool
 	// Count ends Run after so many records; default 0: never.
 	Count int
@@ -41,7 +44,7 @@ type Config struct {
 // Validate returns everything that is wrong with the configuration.
 func (c Config) Validate() error {
 	errs := []error{c.Kafka.Validate()}
-	if len(c.Topics) == 0 {
+	if len(c.Topics) == 0 && c.More == nil {
 		errs = append(errs, errors.New("tail: no topic given"))
 	}
 	if slices.Contains(c.Topics, "") {
@@ -94,9 +97,30 @@ func (t *tailer) run(ctx context.Context) error {
 	defer func() { _ = t.client.Close() }()
 	messages := make(chan *sarama.ConsumerMessage)
 	group, ctx := errgroup.WithContext(ctx)
-	for _, topic := range t.config.Topics {
-		group.Go(func() error { return t.follow(ctx, topic, messages) })
+	offset := sarama.OffsetNewest
+	if t.config.FromStart {
+		offset = sarama.OffsetOldest
 	}
+	followed := map[string]bool{}
+	follow := func(topics []string, offset int64) {
+		for _, topic := range topics {
+			if !followed[topic] {
+				followed[topic] = true
+				group.Go(func() error { return t.follow(ctx, topic, offset, messages) })
+			}
+		}
+	}
+	follow(t.config.Topics, offset)
+	group.Go(func() error {
+		for {
+			select {
+			case topics := <-t.config.More:
+				follow(topics, sarama.OffsetOldest)
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	})
 	group.Go(func() error { return t.print(ctx, messages) })
 	return group.Wait()
 }
@@ -133,12 +157,8 @@ func (t *tailer) tryConnect() (sarama.Client, error) {
 	return client, nil
 }
 
-// follow reads one topic into out until ctx is done.
-func (t *tailer) follow(ctx context.Context, topic string, out chan<- *sarama.ConsumerMessage) error {
-	offset := sarama.OffsetNewest
-	if t.config.FromStart {
-		offset = sarama.OffsetOldest
-	}
+// follow reads one topic from offset on into out until ctx is done.
+func (t *tailer) follow(ctx context.Context, topic string, offset int64, out chan<- *sarama.ConsumerMessage) error {
 	partitions, err := t.client.Partitions(topic)
 	for ; err != nil; partitions, err = t.client.Partitions(topic) {
 		if !t.config.Wait {

@@ -163,6 +163,46 @@ func TestWaitingForTopicsThatComeLater(t *testing.T) {
 	}
 }
 
+func TestTopicsThatAreAddedAreReadFromTheirStart(t *testing.T) {
+	kafkatest.NoGoroutinesLeft(t)
+	cluster := kafkatest.Start(t, kfake.SeedTopics(1, "leads", "orders"))
+	asked := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "tracking", Observe: true, Count: -1})
+	p := producer(t, cluster)
+	produce(t, p, "orders", "before")
+	ctx, cancel := context.WithCancel(t.Context())
+	out, more := newLines(), make(chan []string)
+	c := config(cluster, out)
+	c.Wait, c.More = true, more
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, c) }()
+	more <- []string{"orders"}
+	if line := out.next(t); !strings.HasSuffix(line, "before") {
+		t.Errorf("line %q", line)
+	}
+	more <- []string{"orders", "tracking"}
+	if err := asked.Wait(ctx, 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := cluster.CreateTopic("tracking", 2, nil); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, p, "tracking", "the first record of a new topic")
+	if line := out.next(t); !strings.HasSuffix(line, "the first record of a new topic") {
+		t.Errorf("line %q", line)
+	}
+	produce(t, p, "orders", "once")
+	if line := out.next(t); !strings.HasSuffix(line, "once") {
+		t.Errorf("line %q", line)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if len(out.all) > 0 {
+		t.Errorf("printed twice: %q", <-out.all)
+	}
+}
+
 func TestKafkaThatCannotBeReached(t *testing.T) {
 	cluster := kafkatest.Start(t)
 	c := config(cluster, newLines(), "leads")
