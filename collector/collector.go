@@ -100,6 +100,10 @@ func (c *Collector) Run(ctx context.Context) error {
 	for ; running > 0; running-- {
 		err = errors.Join(err, <-failed)
 	}
-	c.log.Info("collector ended", "error", err)
+	if err != nil {
+		c.log.Error("collector ended", "error", err)
+	} else {
+		c.log.Info("collector ended")
+	}
 	return err
 }

@@ -292,6 +292,44 @@ func TestEndingGivesUpWithoutAcknowledging(t *testing.T) {
 	}
 }
 
+// lastWords keeps the attributes of a collector's last log record.
+type lastWords struct {
+	slog.Handler
+	to chan<- []string
+}
+
+func (l lastWords) Enabled(context.Context, slog.Level) bool { return true }
+func (l lastWords) WithAttrs([]slog.Attr) slog.Handler       { return l }
+
+func (l lastWords) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "collector ended" {
+		attributes := []string{}
+		r.Attrs(func(a slog.Attr) bool {
+			attributes = append(attributes, a.String())
+			return true
+		})
+		l.to <- attributes
+	}
+	return nil
+}
+
+func TestTheLastWordIsNoErrorWhereThereIsNone(t *testing.T) {
+	said := make(chan []string, 1)
+	c := Config{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Kafka: kafka.Config{Brokers: []string{"127.0.0.1:1"}}}
+	collector, err := New(c, slog.New(lastWords{slog.DiscardHandler, said}), prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := collector.Run(ctx); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{}, <-said); diff != "" {
+		t.Errorf("says more than that it ended (-want +got):\n%s", diff)
+	}
+}
+
 func TestNewReportsAPortInUse(t *testing.T) {
 	c := Config{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Kafka: kafka.Config{Brokers: []string{"127.0.0.1:1"}}}
 	first, err := New(c, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
