@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"github.com/marceloboeira/crowd/xds/internal/resources"
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // Where a Server listens unless told otherwise.
@@ -40,6 +41,11 @@ type Config struct {
 	Collectors []string
 	// Upstream is the address of what takes the requests that no route takes. Empty: they are answered with 404.
 	Upstream string
+
+	// Served is called with every document once it is what Envoys get: with the first by New, on the caller's
+	// goroutine and before New returns, and with each accepted change by Run, one after another on a goroutine of its
+	// own. It must not block, as no change is followed meanwhile, and not alter the document. Default: nobody is told.
+	Served func(route.Config)
 }
 
 // Validate returns everything that is wrong with c, apart from what is in the files that it names.

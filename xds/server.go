@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -28,6 +27,7 @@ type Server struct {
 	server   *server.Server
 	filter   resources.Filter
 	gateway  *resources.Gateway
+	served   func(route.Config)
 
 	envoys, admin net.Listener
 }
@@ -44,12 +44,16 @@ func New(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Server, 
 		registry: registry,
 		server:   server.New(log, registry),
 		filter:   resources.Filter{Path: cfg.Filter},
+		served:   cfg.Served,
+	}
+	if s.served == nil {
+		s.served = func(route.Config) {}
 	}
 	s.gateway, _ = cfg.gateway() // valid, as checked
 	if cfg.FilterInline != "" {
-		code, err := os.ReadFile(cfg.FilterInline)
+		code, err := readFilter(cfg.FilterInline)
 		if err != nil {
-			return nil, fmt.Errorf("xds: read filter: %w", err)
+			return nil, fmt.Errorf("xds: %w", err)
 		}
 		s.filter.Code = code
 	}
@@ -66,6 +70,7 @@ func New(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Server, 
 		s.source.Close()
 		return nil, fmt.Errorf("xds: %w", err)
 	}
+	s.served(first)
 	return s, nil
 }
 
@@ -94,7 +99,13 @@ func (s *Server) Run(ctx context.Context) error {
 	group.Go(func() error { return s.server.Serve(ctx, s.envoys) })
 	group.Go(func() error { return serveAdmin(ctx, s.admin, s.registry) })
 	group.Go(func() error {
-		s.source.Run(ctx, s.publish)
+		s.source.Run(ctx, func(routes route.Config) error {
+			err := s.publish(routes)
+			if err == nil {
+				s.served(routes)
+			}
+			return err
+		})
 		return nil
 	})
 	if err := group.Wait(); err != nil {

@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 const (
@@ -130,9 +132,16 @@ func TestReload(t *testing.T) {
 	write(t, code, "\x00asm")
 	rejected := make(chan struct{}, 1)
 	log := slog.New(notTaken{slog.DiscardHandler, rejected})
-	s, err := New(Config{Routes: routes, FilterInline: code, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0"}, log, prometheus.NewRegistry())
+	served := make(chan string, 10)
+	s, err := New(Config{
+		Routes: routes, FilterInline: code, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0",
+		Served: func(c route.Config) { served <- c.Routes[0].Name },
+	}, log, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(served) != 1 || <-served != "leads" {
+		t.Error("the first document is not said to be served")
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error)
@@ -162,6 +171,9 @@ func TestReload(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("Run: %v", err)
+	}
+	if len(served) != 1 || <-served != "track" {
+		t.Error("the good change, and nothing else, is not said to be served")
 	}
 }
 
@@ -214,7 +226,8 @@ func TestNewFails(t *testing.T) {
 	}{
 		{"not valid", Config{Filter: "x"}, "xds: routes: a file is required"},
 		{"no routes", Config{Routes: filepath.Join(dir, "none"), Filter: "x"}, "xds: read routes: "},
-		{"no code", Config{Routes: routes, FilterInline: filepath.Join(dir, "none")}, "xds: read filter: "},
+		{"no code", Config{Routes: routes, FilterInline: filepath.Join(dir, "none")}, "xds: --filter-inline: open " + dir},
+		{"other code", Config{Routes: routes, FilterInline: routes}, "xds: --filter-inline: " + routes + " is not a Wasm module; run `make build`"},
 		{"cluster", Config{Routes: routes, Filter: "x", Gateway: ":1", Collectors: []string{"c:1"}}, "xds: uplink.cluster: "},
 		{"port in use", Config{Routes: routes, Filter: "x", Listen: taken.Addr().String()}, "xds: listen for Envoys: "},
 		{"admin port in use", Config{Routes: routes, Filter: "x", Listen: "127.0.0.1:0", Admin: taken.AdminAddr().String()},
