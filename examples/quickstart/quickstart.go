@@ -5,19 +5,15 @@ package quickstart
 import (
 	"cmp"
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"os"
-	"path/filepath"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/marceloboeira/crowd/collector"
@@ -31,23 +27,15 @@ import (
 // DefaultListen is the gateway's address unless told otherwise.
 const DefaultListen = "127.0.0.1:8080"
 
-// RoutesFile is the routes file unless told otherwise, as seen from the top of the source tree. Elsewhere a copy
-// of it is used.
-const RoutesFile = "examples/quickstart/routes.yaml"
-
-//go:embed routes.yaml
-var routes []byte
-
 const (
 	kafkaTimeout = 15 * time.Second
 	startTimeout = time.Minute // for Envoy to have its configuration
 	stopTimeout  = 30 * time.Second
-	partitions   = 4 // of the embedded Kafka's topics
 )
 
 // Config says what to run.
 type Config struct {
-	// Listen is the gateway's host:port; default DefaultListen.
+	// Listen is the gateway's host:port; default DefaultListen. Without a host: all interfaces.
 	Listen string
 	// Routes is the routes file; default RoutesFile, or a copy of it where that does not exist.
 	Routes string
@@ -61,73 +49,85 @@ type Config struct {
 	Concurrency int
 	// Quiet leaves the records out.
 	Quiet bool
-	// Out takes what people should see. Required.
+	// Out takes what people should see, from several goroutines, whole lines at once. An error of it ends Run. Required.
 	Out io.Writer
 	// Log takes warnings. Required.
 	Log *slog.Logger
 }
 
-// Run starts everything, says "ready", prints each record as it lands in Kafka until ctx ends, and then ends
-// everything that it started, Envoy first and drained. Errors are sentences that say what to do.
+// Run starts everything, says "ready", prints each record as it lands in Kafka and each change of the routes until ctx
+// ends, and then ends everything that it started, Envoy first and drained. When ctx ends before it has said "ready", it
+// returns nil. Errors are sentences that say what to do.
 func Run(ctx context.Context, cfg Config) error {
-	cfg.Listen = cmp.Or(cfg.Listen, DefaultListen)
-	if err := listenable(cfg.Listen); err != nil {
-		return err
+	s, err := prepare(ctx, cfg)
+	if ctx.Err() != nil {
+		return nil
 	}
-	filter, err := findFilter(cfg.Filter)
 	if err != nil {
 		return err
 	}
-	file, err := routesFile(cfg.Routes)
-	if err != nil {
-		return err
-	}
-	document, err := routefile.Load(file)
-	if err != nil {
-		return err
-	}
-	var topics []string
-	for _, r := range document.Routes {
-		topics = append(topics, r.Topic)
-	}
-	slices.Sort(topics)
-	topics = slices.Compact(topics)
-
-	binary, err := envoy.Find(ctx, cfg.Envoy, "", func(msg string, args ...any) {
-		fmt.Fprintln(cfg.Out, append([]any{msg}, args...)...)
-	})
-	if err != nil {
-		return err
-	}
-	brokers := cfg.Kafka
-	if len(brokers) == 0 {
-		cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.AllowAutoTopicCreation(),
-			kfake.DefaultNumPartitions(partitions), kfake.SeedTopics(partitions, topics...))
+	if len(cfg.Kafka) == 0 {
+		cluster, err := embeddedKafka(kafkaPort, s.topics)
 		if err != nil {
-			return fmt.Errorf("starting the embedded Kafka: %w", err)
+			return err
 		}
 		defer cluster.Close()
-		brokers = cluster.ListenAddrs()
+		s.kafka.Brokers = cluster.ListenAddrs()
 	}
-	s := &services{config: cfg, kafka: kafka.Config{Brokers: brokers}, topics: topics}
-	return s.run(ctx, binary, filter, file)
+	return s.run(ctx)
 }
 
 // services are what runs in this process; Envoy is a child of it.
 type services struct {
 	config Config
+	listen string // the gateway's address, by IP
+	filter string
+	routes string
+	envoy  string
 	kafka  kafka.Config
-	topics []string
+	topics []string // that the routes have at first
+	served *documents
 }
 
-func (s *services) run(ctx context.Context, binary, filter, routes string) (err error) {
-	// Not ctx: the services outlive Envoy, which has something to hand over when it ends.
+// prepare checks what can be checked before anything runs, and finds the files that are to be run.
+func prepare(ctx context.Context, cfg Config) (*services, error) {
+	if cfg.Concurrency < 0 {
+		return nil, fmt.Errorf("--concurrency %d: want the number of Envoy's worker threads, or 0 for one for each CPU", cfg.Concurrency)
+	}
+	s := &services{config: cfg, kafka: kafka.Config{Brokers: cfg.Kafka}, served: newDocuments()}
+	var err error
+	if s.listen, err = listenable(ctx, cmp.Or(cfg.Listen, DefaultListen)); err != nil {
+		return nil, err
+	}
+	if s.filter, err = findFilter(cfg.Filter); err != nil {
+		return nil, err
+	}
+	if s.routes, err = routesFile(cfg.Routes); err != nil {
+		return nil, err
+	}
+	document, err := routefile.Load(s.routes)
+	if err != nil {
+		return nil, err
+	}
+	s.topics = topicsOf(document)
+	s.envoy, err = envoy.Find(ctx, cfg.Envoy, "", func(msg string, args ...any) {
+		fmt.Fprintln(cfg.Out, append([]any{msg}, args...)...)
+	})
+	return s, err
+}
+
+func (s *services) run(ctx context.Context) (err error) {
+	// Not ctx: the services outlive Envoy, which has something to hand over when it ends. So they outlive the printers
+	// too, which may fail on their own.
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	group, serving := errgroup.WithContext(serving)
+	printers, printing := errgroup.WithContext(serving)
 	defer func() {
 		end()
-		if e := group.Wait(); !errors.Is(e, context.Canceled) {
-			err = errors.Join(err, e)
+		for _, e := range []error{printers.Wait(), group.Wait()} {
+			if !errors.Is(e, context.Canceled) {
+				err = errors.Join(err, e)
+			}
 		}
 	}()
 
@@ -139,16 +139,18 @@ func (s *services) run(ctx context.Context, binary, filter, routes string) (err 
 	}
 	group.Go(func() error { return c.Run(serving) })
 	x, err := xds.New(xds.Config{
-		Routes: routes, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Filter: filter,
-		Gateway: s.config.Listen, Collectors: []string{c.Addr().String()},
+		Routes: s.routes, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Filter: s.filter,
+		Gateway: s.listen, Collectors: []string{c.Addr().String()}, Served: s.served.add,
 	}, s.config.Log, prometheus.NewRegistry())
 	if err != nil {
 		return err
 	}
 	group.Go(func() error { return x.Run(serving) })
+	topics := make(chan []string)
+	printers.Go(func() error { return s.printChanges(printing, topics) })
 	if !s.config.Quiet {
-		group.Go(func() error {
-			return tail.Run(serving, tail.Config{Kafka: s.kafka, Topics: s.topics, Wait: true, Out: s.config.Out})
+		printers.Go(func() error {
+			return tail.Run(printing, tail.Config{Kafka: s.kafka, Topics: s.topics, More: topics, Wait: true, Out: s.config.Out})
 		})
 	}
 
@@ -156,46 +158,45 @@ func (s *services) run(ctx context.Context, binary, filter, routes string) (err 
 	if err != nil {
 		return err
 	}
-	starting, cancel := context.WithTimeout(serving, startTimeout)
+	starting, cancel := context.WithTimeout(printing, startTimeout)
 	defer cancel()
-	stopStarting := context.AfterFunc(ctx, cancel)
-	defer stopStarting()
-	e, err := envoy.Start(starting, envoy.ProcessConfig{
-		Path: binary, Bootstrap: bootstrap, Concurrency: s.config.Concurrency, Log: os.Stderr,
-	})
-	if err != nil {
+	defer context.AfterFunc(ctx, cancel)()
+	// unlessEnded passes on why the start failed, unless that was meant to end, or a service or a printer has failed,
+	// which their groups say.
+	unlessEnded := func(err error) error {
+		if ctx.Err() != nil || printing.Err() != nil {
+			return nil
+		}
 		return err
 	}
+	e, err := envoy.Start(starting, envoy.ProcessConfig{
+		Path: s.envoy, Bootstrap: bootstrap, Concurrency: s.config.Concurrency, Log: os.Stderr,
+	})
+	if err != nil {
+		return unlessEnded(err)
+	}
 	defer func() {
+		if e.Err() != nil {
+			return // it ended by itself, and whoever noticed has said so
+		}
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
 		defer cancel()
 		err = errors.Join(err, e.Stop(stopping))
 	}()
 	address, err := s.ready(starting, e, c)
 	if err != nil {
-		if ctx.Err() != nil {
-			return nil // ended while it started
-		}
+		return unlessEnded(err)
+	}
+	if err := s.printBanner(address, e.Admin()); err != nil {
 		return err
 	}
-	stopStarting()
-	fmt.Fprintf(s.config.Out, `crowd listens on http://%[1]s
-  routes   %[2]s (changes are followed)
-  Kafka    %[3]v
-  Envoy    http://%[4]s (admin)
-try
-  curl -i -d '{"email":"ada@example.com"}' http://%[1]s/leads
-ready
-`, address, routes, s.kafka.Brokers, e.Admin())
 
 	select {
 	case <-ctx.Done():
-	case <-serving.Done():
-		return context.Cause(serving)
+	case <-printing.Done(): // or serving, with which it ends
 	case <-e.Exited():
-		return e.Err()
 	}
-	return nil
+	return e.Err()
 }
 
 // ready waits until a request would be answered and its record would reach Kafka.
@@ -214,57 +215,46 @@ func (s *services) ready(ctx context.Context, e *envoy.Process, c *collector.Col
 	return e.ListenerAddr(ctx, xds.GatewayListener)
 }
 
-// listenable tells early, and in words, what Envoy would say late.
-func listenable(address string) error {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		return fmt.Errorf("cannot listen on %s: %w; stop what uses it or choose another address with --listen host:port",
-			address, errors.Unwrap(err))
+func (s *services) printBanner(gateway, admin string) error {
+	brokers := strings.Join(s.kafka.Brokers, ",")
+	banner := fmt.Sprintf(`crowd listens on http://%s
+  routes   %s (changes are followed)
+  Kafka    %s
+  Envoy    http://%s (admin)
+try
+  curl -i -d '{"email":"ada@example.com"}' http://%s/leads
+`, gateway, s.routes, brokers, admin, reachable(gateway))
+	if len(s.topics) > 0 {
+		banner += fmt.Sprintf("  %s tail %s --from-start --kafka %s\n", os.Args[0], s.topics[0], brokers)
 	}
-	return l.Close()
+	if _, err := io.WriteString(s.config.Out, banner+"ready\n"); err != nil {
+		return fmt.Errorf("printing where crowd listens: %w", err)
+	}
+	return nil
 }
 
-// findFilter looks where `make build` and `make install` put the module.
-func findFilter(given string) (string, error) {
-	if given != "" {
-		return existing(given)
-	}
-	program, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("looking for crowd.wasm: %w; pass its path with --filter", err)
-	}
-	dir := filepath.Dir(program)
-	for _, path := range []string{filepath.Join(dir, "crowd.wasm"), filepath.Join(dir, "..", "lib", "crowd", "crowd.wasm")} {
-		if found, err := existing(path); err == nil {
-			return found, nil
+// printChanges prints a line for each change of the routes, and hands on the topics of all documents to be read, until
+// ctx is done or printing fails.
+func (s *services) printChanges(ctx context.Context, topics chan<- []string) error {
+	for changes := 0; ; {
+		served, err := s.served.next(ctx)
+		if err != nil {
+			return err
+		}
+		for _, document := range served {
+			if changes++; changes > 1 { // the first is what it starts with
+				if _, err := fmt.Fprintf(s.config.Out, "routes changed: %d routes\n", len(document.Routes)); err != nil {
+					return fmt.Errorf("printing a change of the routes: %w", err)
+				}
+			}
+			if s.config.Quiet {
+				continue
+			}
+			select {
+			case topics <- topicsOf(document):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
-	return "", fmt.Errorf("there is no crowd.wasm beside %s: run `make build`, or pass its path with --filter", program)
-}
-
-// existing returns a file's absolute path, for Envoy may run elsewhere.
-func existing(path string) (string, error) {
-	if _, err := os.Stat(path); err != nil {
-		return "", err
-	}
-	return filepath.Abs(path)
-}
-
-// routesFile returns the path of the routes file. The copy stays, so that it can be edited.
-func routesFile(given string) (string, error) {
-	if given != "" {
-		return existing(given)
-	}
-	if found, err := existing(RoutesFile); err == nil {
-		return found, nil
-	}
-	dir, err := os.MkdirTemp("", "crowd-dev-")
-	if err != nil {
-		return "", fmt.Errorf("making a routes file: %w", err)
-	}
-	path := filepath.Join(dir, "routes.yaml")
-	if err := os.WriteFile(path, routes, 0o600); err != nil {
-		return "", fmt.Errorf("making a routes file: %w", err)
-	}
-	return path, nil
 }
