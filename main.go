@@ -7,12 +7,15 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"math"
 	"net/url"
 	"os"
 	"os/signal"
 	"strings"
 	"syscall"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -43,19 +46,23 @@ crowd COMMAND --help lists a command's flags.
 `
 
 func main() {
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// untilSignal returns the context of a command that ends in order when it is told to. Any other command is ended by a
+// signal as any program is.
+func untilSignal() (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // so that a second signal ends the program at once
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	return ctx, stop
 }
 
 // errUsage is a command line that cannot be understood, and about which everything has been said.
 var errUsage = errors.New("usage")
 
 // run returns the exit status: 0, 1 for what went wrong, 2 for a command line that cannot be understood.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	err := command(ctx, args, stdout, stderr)
+func run(args []string, stdout, stderr io.Writer) int {
+	err := command(args, stdout, stderr)
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
@@ -66,22 +73,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	return 1
 }
 
-func command(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func command(args []string, stdout, stderr io.Writer) error {
 	name, rest := "", args
 	if len(args) > 0 {
 		name, rest = args[0], args[1:]
 	}
 	switch name {
 	case "dev":
-		return runDev(ctx, rest, stdout, stderr)
+		return runDev(rest, stdout, stderr)
 	case "collector":
-		return runCollector(ctx, rest, stderr)
+		return runCollector(rest, stderr)
 	case "xds":
-		return runXDS(ctx, rest, stderr)
+		return runXDS(rest, stderr)
 	case "routes":
 		return runRoutes(rest, stdout, stderr)
 	case "tail":
-		return runTail(ctx, rest, stdout, stderr)
+		return runTail(rest, stdout, stderr)
 	case "version", "--version":
 		fmt.Fprintln(stdout, "crowd", version)
 		return nil
@@ -113,8 +120,8 @@ func newFlags(name, arguments string, stderr io.Writer) flags {
 }
 
 // parse takes flags and arguments in any order and returns the arguments, of which there must be between least
-// and most.
-func (f flags) parse(args []string, least, most int) ([]string, error) {
+// and most, which want says in words.
+func (f flags) parse(args []string, least, most int, want string) ([]string, error) {
 	var positional []string
 	for {
 		if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -129,7 +136,11 @@ func (f flags) parse(args []string, least, most int) ([]string, error) {
 		args = f.Args()[1:]
 	}
 	if len(positional) < least || len(positional) > most {
-		fmt.Fprintf(f.stderr, "crowd %s: %d arguments\n", f.Name(), len(positional))
+		fmt.Fprintf(f.stderr, "crowd %s: want %s", f.Name(), want)
+		if len(positional) > 0 {
+			fmt.Fprintf(f.stderr, ", not %q", strings.Join(positional, " "))
+		}
+		fmt.Fprint(f.stderr, "\n\n")
 		f.Usage()
 		return nil, errUsage
 	}
@@ -165,7 +176,10 @@ func kafkaFlags(f flags, c *kafka.Config) {
 		"a client properties `file` with Kafka's names (security.protocol, sasl.mechanism, …)")
 }
 
-func runCollector(ctx context.Context, args []string, stderr io.Writer) error {
+// errNoKafka names the flag, of which package kafka knows nothing.
+var errNoKafka = errors.New("no broker given: pass Kafka's bootstrap servers with --kafka host:port")
+
+func runCollector(args []string, stderr io.Writer) error {
 	f := newFlags("collector", "", stderr)
 	var cfg collector.Config
 	kafkaFlags(f, &cfg.Kafka)
@@ -176,18 +190,23 @@ func runCollector(ctx context.Context, args []string, stderr io.Writer) error {
 	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", collector.DefaultDrainTimeout, "how long to wait for Kafka after SIGTERM")
 	buffer := route.Size(collector.DefaultMaxBufferBytes)
 	f.TextVar(&buffer, "max-buffer-bytes", buffer, "what may be on its way to Kafka, for example `256MiB`")
-	if _, err := f.parse(args, 0, 0); err != nil {
+	if _, err := f.parse(args, 0, 0, "flags alone"); err != nil {
 		return err
+	}
+	if len(cfg.Kafka.Brokers) == 0 {
+		return errNoKafka
 	}
 	cfg.MaxBufferBytes = int64(buffer)
 	c, err := collector.New(cfg, newLog(stderr, slog.LevelInfo), newRegistry())
 	if err != nil {
 		return err
 	}
+	ctx, stop := untilSignal()
+	defer stop()
 	return c.Run(ctx)
 }
 
-func runXDS(ctx context.Context, args []string, stderr io.Writer) error {
+func runXDS(args []string, stderr io.Writer) error {
 	f := newFlags("xds", "", stderr)
 	var cfg xds.Config
 	f.StringVar(&cfg.Routes, "routes", "", "the routes `file`; changes are followed")
@@ -198,44 +217,55 @@ func runXDS(ctx context.Context, args []string, stderr io.Writer) error {
 	f.StringVar(&cfg.Gateway, "gateway", "", "configure whole Envoys as gateways that listen on this `address`; without it, only the filter")
 	f.Var((*list)(&cfg.Collectors), "collector", "the collectors' `host:port` as Envoys see them, separated by commas; with --gateway")
 	f.StringVar(&cfg.Upstream, "upstream", "", "`host:port` for requests that no route takes (default: 404); with --gateway")
-	if _, err := f.parse(args, 0, 0); err != nil {
+	if _, err := f.parse(args, 0, 0, "flags alone"); err != nil {
 		return err
 	}
 	s, err := xds.New(cfg, newLog(stderr, slog.LevelInfo), newRegistry())
 	if err != nil {
 		return err
 	}
+	ctx, stop := untilSignal()
+	defer stop()
 	return s.Run(ctx)
 }
 
-func runTail(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runTail(args []string, stdout, stderr io.Writer) error {
 	f := newFlags("tail", "TOPIC", stderr)
 	cfg := tail.Config{Out: stdout}
 	kafkaFlags(f, &cfg.Kafka)
 	f.BoolVar(&cfg.FromStart, "from-start", false, "begin with the oldest record instead of the next one")
 	f.BoolVar(&cfg.JSON, "json", false, "one JSON object a line")
 	f.IntVar(&cfg.Count, "count", 0, "end after this many records")
-	topics, err := f.parse(args, 1, 1)
+	topics, err := f.parse(args, 1, 1, "one TOPIC")
 	if err != nil {
 		return err
 	}
+	if len(cfg.Kafka.Brokers) == 0 {
+		return errNoKafka
+	}
 	cfg.Topics = topics
+	ctx, stop := untilSignal()
+	defer stop()
 	return tail.Run(ctx, cfg)
 }
 
-func runDev(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+func runDev(args []string, stdout, stderr io.Writer) error {
 	f := newFlags("dev", "", stderr)
 	cfg := quickstart.Config{Out: stdout, Log: newLog(stderr, slog.LevelWarn)}
 	f.StringVar(&cfg.Listen, "listen", quickstart.DefaultListen, "the gateway's `host:port`")
-	f.StringVar(&cfg.Routes, "routes", "", "a routes `file`; changes are followed (default "+quickstart.RoutesFile+")")
+	f.StringVar(&cfg.Routes, "routes", "", "a routes `file`; changes are followed (default "+quickstart.RoutesFile+", or else your own copy of it)")
 	f.StringVar(&cfg.Filter, "filter", "", "crowd.wasm's `path` (default beside this program)")
 	f.StringVar(&cfg.Envoy, "envoy", "", "an Envoy's `path` (default the one on PATH, or one that is installed)")
 	f.Var((*list)(&cfg.Kafka), "kafka", "a real Kafka's bootstrap servers, `host:port` (default an embedded one)")
 	f.IntVar(&cfg.Concurrency, "concurrency", 0, "Envoy's worker threads (default one for each CPU)")
 	f.BoolVar(&cfg.Quiet, "quiet", false, "do not print records")
-	if _, err := f.parse(args, 0, 0); err != nil {
+	if _, err := f.parse(args, 0, 0, "flags alone"); err != nil {
 		return err
 	}
+	// Writing fails then, which ends everything in order, where the signal would end this process and so Envoy.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := untilSignal()
+	defer stop()
 	return quickstart.Run(ctx, cfg)
 }
 
@@ -254,17 +284,17 @@ func runRoutes(args []string, stdout, stderr io.Writer) error {
 
 func checkRoutes(args []string, stdout, stderr io.Writer) error {
 	f := newFlags("routes check", "FILE…", stderr)
-	files, err := f.parse(args, 1, 1000)
+	files, err := f.parse(args, 1, math.MaxInt, "at least one FILE")
 	if err != nil {
 		return err
 	}
 	bad := 0
 	for _, file := range files {
 		text, err := os.ReadFile(file)
-		if err != nil {
-			return err
+		var config route.Config
+		if err == nil {
+			config, err = routefile.Parse(file, text)
 		}
-		config, err := routefile.Parse(file, text)
 		if err != nil {
 			bad++
 			fmt.Fprintln(stderr, err)
@@ -293,16 +323,18 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 		headers = append(headers, [2]string{strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)})
 		return nil
 	})
-	request, err := f.parse(args, 1, 1)
+	request, err := f.parse(args, 1, 1, "one 'METHOD URL'")
 	if err != nil {
 		return err
 	}
-	method, target, ok := strings.Cut(request[0], " ")
-	u, err := url.Parse(strings.TrimSpace(target))
-	if !ok || err != nil || u.Host == "" {
-		return fmt.Errorf("request %q: want a method and a URL, such as 'POST https://shop.example/leads'", request[0])
+	method, target, err := parseRequest(request[0])
+	if err != nil {
+		return err
 	}
 	config, err := routefile.Load(*file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; pass the routes file with --routes", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -311,7 +343,7 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	for _, step := range table.Explain(&route.Request{
-		Method: method, Authority: u.Host, Path: u.RequestURI(), Headers: headers,
+		Method: method, Authority: target.Host, Path: target.RequestURI(), Headers: headers,
 	}) {
 		mark := " "
 		if step.Matched {
@@ -324,4 +356,15 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 	}
 	fmt.Fprintln(stdout, "no route takes it: it goes on untouched")
 	return nil
+}
+
+// parseRequest reads "METHOD URL", such as clients could send it.
+func parseRequest(s string) (method string, target *url.URL, err error) {
+	method, rest, _ := strings.Cut(strings.TrimSpace(s), " ")
+	target, err = url.Parse(strings.TrimSpace(rest))
+	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" ||
+		strings.ContainsFunc(method, func(r rune) bool { return !unicode.IsGraphic(r) }) {
+		return "", nil, fmt.Errorf("request %q: want a method and a URL, such as 'POST https://shop.example/leads'", s)
+	}
+	return method, target, nil
 }
