@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"bufio"
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -11,8 +14,12 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/marceloboeira/crowd/e2e/kafka"
 )
 
 // children returns the processes that a process has started, and theirs.
@@ -38,9 +45,10 @@ func children(t testing.TB, pid int) (all []int) {
 	return all
 }
 
-// dev starts `crowd dev` on a free port and waits until it is ready.
+// dev starts `crowd dev` on a free port and waits until it is ready. It has a configuration directory of its own.
 func dev(t *testing.T, args ...string) (p *process, gateway string) {
 	t.Helper()
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	p = crowd(t, append([]string{"dev", "--listen", "127.0.0.1:0"}, args...)...)
 	gateway = p.waitFor(`crowd listens on (http://\S+)`)
 	p.waitFor(`^ready$`)
@@ -84,8 +92,154 @@ func TestDev(t *testing.T) {
 	}
 }
 
+// TestDevFollowsRoutes adds a route with a topic that nobody knows yet: the change is seen to be taken, and so are its
+// records.
+func TestDevFollowsRoutes(t *testing.T) {
+	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
+	s.writeRoutes(absorbRoutes)
+	p, gateway := dev(t, "--routes", s.routes)
+	s.writeRoutes(absorbRoutes + "  - {name: new, match: {path: /new}, topic: new, answer: {status: 201}}\n")
+	if n := p.waitFor(`^routes changed: (\d+) routes$`); n != "4" {
+		t.Errorf("%s routes, want 4", n)
+	}
+	client := newClient(false)
+	s.eventually("the new route is active", func() bool {
+		r := request{path: "/new", kind: kindJSON, body: []byte("fresh")}
+		return r.send(t.Context(), client, gateway).status == http.StatusCreated
+	})
+	if line := p.waitFor(`.*  new  new/.*`); !strings.Contains(line, "fresh") {
+		t.Errorf("the record's line is %q", line)
+	}
+	p.stop()
+}
+
+// TestDevTail copies the line that reads what has landed.
+func TestDevTail(t *testing.T) {
+	p, gateway := dev(t, "--quiet")
+	r := request{path: "/leads?from=test", kind: kindJSON, body: []byte("{}")}
+	if a := r.send(t.Context(), newClient(false), gateway); a.err != nil || a.status != http.StatusOK {
+		t.Fatalf("%+v", a)
+	}
+	line := p.waitFor(`^  (\S+ tail leads .*)$`)
+	if !strings.HasPrefix(line, absolute(t, crowdBinary)) {
+		t.Errorf("proposes %q", line)
+	}
+	tail := start(t, exec.Command("/bin/sh", "-c", line+" --count 1"))
+	tail.waitFor(`.*\?from=test.*`)
+	p.stop()
+}
+
+// TestDevWithoutReader closes the standard output, as `| head` does: that ends it in order, and what has been answered
+// is in Kafka.
+func TestDevWithoutReader(t *testing.T) {
+	const connections, largest = 4, 1_000
+	broker := kafka.Start(t, kafka.Config{})
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, absolute(t, crowdBinary), "dev", "--listen", "127.0.0.1:0", "--kafka", broker.Addr())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	reader, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	gateway := ""
+	for lines := bufio.NewScanner(reader); lines.Scan() && lines.Text() != "ready"; {
+		if m := regexp.MustCompile(`crowd listens on (http://\S+)`).FindStringSubmatch(lines.Text()); m != nil {
+			gateway = m[1]
+		}
+	}
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	answers := loadUntilRefused(ctx, gateway, "/leads", connections, largest)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != 1 {
+		t.Errorf("%v, want exit status 1", err)
+	}
+	if !strings.Contains(complaint.String(), "broken pipe") {
+		t.Errorf("says %q", &complaint)
+	}
+	if o := verify(t, broker, "leads", "/leads", answers, largest); o.answered == 0 {
+		t.Error("no request was answered")
+	}
+}
+
+// loadUntilRefused sends requests over some connections until none is taken any more, or ctx ends.
+func loadUntilRefused(ctx context.Context, base, path string, connections, largest int) []answer {
+	perConnection := make([][]answer, connections)
+	var all sync.WaitGroup
+	for c := range connections {
+		client := newClient(c%2 == 1)
+		all.Go(func() {
+			defer client.CloseIdleConnections()
+			for id := c; ; id += connections {
+				r := makeRequest(path, id, largest)
+				a := r.send(ctx, client, base)
+				perConnection[c] = append(perConnection[c], a)
+				if a.err != nil {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	var answers []answer
+	for c, own := range perConnection {
+		for i, a := range own {
+			id := c + i*connections
+			answers = append(answers, make([]answer, max(0, id+1-len(answers)))...)
+			answers[id] = a
+		}
+	}
+	return answers
+}
+
+// TestDevInterrupted ends it while Envoy starts: at once, and without a complaint.
+func TestDevInterrupted(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	p := crowd(t, "dev", "--listen", "127.0.0.1:0")
+	var started []int
+	for end := time.Now().Add(patience); len(started) == 0; started = children(t, p.cmd.Process.Pid) {
+		if time.Now().After(end) {
+			t.Fatal("no process was started: where is Envoy?")
+		}
+	}
+	interrupted := time.Now()
+	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.exit(); code != 0 || p.out.String() != "" {
+		t.Errorf("exit status %d, %s", code, p.out)
+	}
+	if took := time.Since(interrupted); took > patience/6 {
+		t.Errorf("takes %v", took)
+	}
+}
+
+// TestDevWithoutEnvoy kills its Envoy, which is one reason to end and not two.
+func TestDevWithoutEnvoy(t *testing.T) {
+	p, _ := dev(t)
+	for _, pid := range children(t, p.cmd.Process.Pid) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := p.exit(); code != 1 {
+		t.Errorf("exit status %d, want 1", code)
+	}
+	if says := p.out.String(); !strings.Contains(says, "envoy ended (signal: killed)") || strings.Contains(says, "stop envoy") {
+		t.Errorf("says %q, want no more than that Envoy was killed", says)
+	}
+}
+
 // TestDevSaysWhatToDo checks what can go wrong before anything runs.
 func TestDevSaysWhatToDo(t *testing.T) {
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -105,11 +259,13 @@ func TestDevSaysWhatToDo(t *testing.T) {
 			want: []string{taken.Addr().String(), "in use", "--listen"},
 		},
 		"broken routes":   {args: []string{"--routes", bad}, want: []string{bad + ":3:13", "pth", "topic"}},
-		"no routes":       {args: []string{"--routes", "/nowhere.yaml"}, want: []string{"/nowhere.yaml", "no such file"}},
+		"no routes":       {args: []string{"--routes", "/nowhere.yaml"}, want: []string{"--routes", "/nowhere.yaml", "no such file"}},
+		"not a filter":    {args: []string{"--filter", bad}, want: []string{"--filter", bad, "make build"}},
+		"no such host":    {args: []string{"--listen", "256.0.0.1:80"}, want: []string{"--listen 256.0.0.1:80", "no such host"}},
 		"no such Envoy":   {args: []string{"--envoy", "/nowhere/envoy"}, want: []string{"/nowhere/envoy"}},
 		"no such flag":    {args: []string{"--lisen", "x"}, want: []string{"lisen", "usage: crowd dev"}},
 		"no Python":       {env: []string{"PATH=", "XDG_CACHE_HOME=" + t.TempDir()}, want: []string{"python3", "install"}},
-		"nothing to eat":  {args: []string{"leads"}, want: []string{"1 arguments", "usage: crowd dev"}},
+		"nothing to eat":  {args: []string{"leads"}, want: []string{`want flags alone, not "leads"`, "usage: crowd dev"}},
 		"Kafka is not up": {args: []string{"--kafka", "127.0.0.1:1"}, want: []string{"no Kafka at [127.0.0.1:1]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -205,7 +361,7 @@ func TestTail(t *testing.T) {
 		t.Errorf("a topic that does not exist: exit status %d, %q", code, p.out)
 	}
 	p = crowd(t, "tail", "leads")
-	if code := p.exit(); code == 0 || !strings.Contains(p.out.String(), "kafka") {
+	if code := p.exit(); code == 0 || !strings.Contains(p.out.String(), "--kafka") {
 		t.Errorf("no Kafka given: exit status %d, %q", code, p.out)
 	}
 }
