@@ -6,9 +6,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/marceloboeira/crowd/e2e/kafka"
-	"github.com/marceloboeira/crowd/envoy"
 )
 
 // TestRoutesCommands checks what people run before they trust a file to production.

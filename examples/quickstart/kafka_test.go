@@ -20,12 +20,16 @@ func TestEmbeddedKafkasPort(t *testing.T) {
 		t.Errorf("listens on %v, want one other than %v", got, address)
 	}
 	listener.Close()
-	asked, err := embeddedKafka(address.Port, []string{"leads"})
-	if err != nil {
-		t.Fatal(err)
+	for range 10 { // whatever runs beside may take a free port first
+		asked, err := embeddedKafka(address.Port, []string{"leads"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := asked.ListenAddrs()
+		asked.Close()
+		if len(got) == 1 && got[0] == address.String() {
+			return
+		}
 	}
-	defer asked.Close()
-	if got := asked.ListenAddrs(); len(got) != 1 || got[0] != address.String() {
-		t.Errorf("listens on %v, want %v", got, address)
-	}
+	t.Errorf("never listens on %v, though it is free", address)
 }
