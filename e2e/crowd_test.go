@@ -105,7 +105,7 @@ func crowd(t testing.TB, args ...string) *process {
 func start(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{t: t, args: cmd.Args[1:], cmd: cmd, done: make(chan struct{}), out: &output{more: make(chan struct{})}}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = dieWithParent()
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

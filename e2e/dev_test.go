@@ -124,7 +124,7 @@ func TestDevTail(t *testing.T) {
 	if !strings.HasPrefix(line, absolute(t, crowdBinary)) {
 		t.Errorf("proposes %q", line)
 	}
-	tail := start(t, exec.Command("/bin/sh", "-c", line+" --count 1"))
+	tail := start(t, exec.Command("/bin/sh", "-c", "exec "+line+" --count 1"))
 	tail.waitFor(`.*\?from=test.*`)
 	p.stop()
 }
@@ -138,7 +138,7 @@ func TestDevWithoutReader(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, absolute(t, crowdBinary), "dev", "--listen", "127.0.0.1:0", "--kafka", broker.Addr())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = dieWithParent()
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	reader, err := cmd.StdoutPipe()

@@ -88,10 +88,10 @@ func TestLargeBodiesUnderASmallBufferLimit(t *testing.T) {
 	}
 	s.start(bootstrap)
 
-	stalled, stop := make(chan struct{}), make(chan struct{})
+	stalled, stop, pid := make(chan struct{}), make(chan struct{}), envoyOf(t)
 	go func() {
 		defer close(stalled)
-		for pid := envoyOf(t); ; {
+		for {
 			_ = syscall.Kill(pid, syscall.SIGSTOP)
 			time.Sleep(30 * time.Millisecond) // is the stall
 			_ = syscall.Kill(pid, syscall.SIGCONT)

@@ -182,8 +182,8 @@ func (*UplinkMessage_Batch) isUplinkMessage_Message() {}
 // Hello opens a stream. It is the first message and comes once.
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The uplink's incarnation: 16 random bytes, new for every VM (one for each Envoy worker) and cluster of
-	// collectors; it outlives changes of the configuration. Sequence numbers and answered counts mean something
+	// The uplink's incarnation: 16 random bytes, new for every VM (one for each Envoy worker), filter in it and cluster
+	// of collectors; it outlives changes of the configuration. Sequence numbers and answered counts mean something
 	// only within one incarnation.
 	Uplink []byte `protobuf:"bytes,1,opt,name=uplink,proto3" json:"uplink,omitempty"`
 	// Envoy's node.id and node.cluster, for people.

@@ -25,7 +25,7 @@ type Config struct {
 	Kafka kafka.Config
 	// Topics to read; at least one, unless there is More.
 	Topics []string
-	// More brings topics to read from then on; those that are read already are passed over. They are read from their
+	// More brings topics to read from then on, until it is closed; those that are read already are passed over. They are read from their
 	// start, whatever FromStart says: records may have come before the word of their topic did.
 	More <-chan []string
 	// FromStart reads what is there already, too; default: what comes from now on.
@@ -114,7 +114,10 @@ func (t *tailer) run(ctx context.Context) error {
 	group.Go(func() error {
 		for {
 			select {
-			case topics := <-t.config.More:
+			case topics, ok := <-t.config.More:
+				if !ok {
+					return nil
+				}
 				follow(topics, sarama.OffsetOldest)
 			case <-ctx.Done():
 				return ctx.Err()
@@ -164,7 +167,9 @@ func (t *tailer) follow(ctx context.Context, topic string, offset int64, out cha
 		if !t.config.Wait {
 			return t.explain(topic, err)
 		}
-		offset = sarama.OffsetOldest // the topic is new, and so is all that is in it
+		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			offset = sarama.OffsetOldest // the topic is new, and so is all that is in it
+		}
 		if err := sleep(ctx); err != nil {
 			return err
 		}
@@ -180,6 +185,11 @@ func (t *tailer) follow(ctx context.Context, topic string, offset int64, out cha
 func (t *tailer) read(ctx context.Context, topic string, partition int32, offset int64,
 	out chan<- *sarama.ConsumerMessage) error {
 	pc, err := t.consumer.ConsumePartition(topic, partition, offset)
+	for ; err != nil && t.config.Wait; pc, err = t.consumer.ConsumePartition(topic, partition, offset) {
+		if err := sleep(ctx); err != nil { // a topic that has just been created may have no leaders yet
+			return err
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("reading %s/%d: %w", topic, partition, err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -234,5 +235,54 @@ func TestValidateReturnsEverythingThatIsWrong(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nlacks %s", err, want)
 		}
+	}
+}
+
+// A topic that has just been created may have no leaders yet, and then it is read all the same.
+func TestWaitsForALeader(t *testing.T) {
+	kafkatest.NoGoroutinesLeft(t)
+	cluster := kafkatest.Start(t, kfake.SeedTopics(1, "leads"))
+	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.NotLeaderForPartition, Count: 2})
+	produce(t, producer(t, cluster), "leads", "hello")
+	out := newLines()
+	c := config(cluster, out, "leads")
+	c.Wait, c.FromStart, c.Count = true, true, 1
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := Run(ctx, c); err != nil {
+		t.Fatal(err)
+	}
+	if fault.Hits() < 2 {
+		t.Errorf("%d faults, want 2", fault.Hits())
+	}
+}
+
+// That a topic's leader is not known for a moment does not make a new topic of it.
+func TestNewRecordsOnlyAfterTrouble(t *testing.T) {
+	kafkatest.NoGoroutinesLeft(t)
+	cluster := kafkatest.Start(t, kfake.SeedTopics(1, "leads"))
+	p := producer(t, cluster)
+	produce(t, p, "leads", "old")
+	fault := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "leads", Err: kerr.LeaderNotAvailable, Count: 2})
+	listed := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Observe: true, Count: -1})
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	out := newLines()
+	c := config(cluster, out, "leads")
+	c.Wait, c.Count, c.JSON = true, 1, true
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, c) }()
+	if err := fault.Wait(ctx, 2); err != nil {
+		t.Fatal(err)
+	}
+	if err := listed.Wait(ctx, 1); err != nil { // where it begins to read is settled
+		t.Fatal(err)
+	}
+	produce(t, p, "leads", "new")
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if line := <-out.all; !strings.Contains(line, `"value":"new"`) {
+		t.Errorf("printed %s, want the record that is new", line)
 	}
 }

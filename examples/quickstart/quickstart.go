@@ -150,7 +150,10 @@ func (s *services) run(ctx context.Context) (err error) {
 	printers.Go(func() error { return s.printChanges(printing, topics) })
 	if !s.config.Quiet {
 		printers.Go(func() error {
-			return tail.Run(printing, tail.Config{Kafka: s.kafka, Topics: s.topics, More: topics, Wait: true, Out: s.config.Out})
+			return tail.Run(printing, tail.Config{
+				Kafka: s.kafka, Topics: s.topics, More: topics, Wait: true, Out: s.config.Out,
+				FromStart: len(s.config.Kafka) == 0, // the embedded one is empty: no record comes too early to be printed
+			})
 		})
 	}
 

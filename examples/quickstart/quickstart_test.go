@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -43,6 +44,9 @@ func script(t *testing.T, path, text string) {
 
 // A start that is told to end ends at once, without a word and with nothing left.
 func TestRunEndsWhileItStarts(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("what is installed is for Linux")
+	}
 	installs, installing := config(t)
 	installs.Envoy = ""
 	bin := t.TempDir()

@@ -551,6 +551,38 @@ func TestFiltersOfOtherNamesKeepTheirClusters(t *testing.T) {
 	}
 }
 
+// TestFiltersOfOtherNamesShareNothing has a filter of another name move to another cluster, from the same one, which
+// then cannot be reached: the first one's records stay, and take no room from the second.
+func TestFiltersOfOtherNamesShareNothing(t *testing.T) {
+	const second, third = 1000, 2000
+	names := map[string]string{"plugin_name": "first"}
+	c := newCompiled(t, routes, names)
+	names["plugin_name"] = "second"
+	c.startPlugin(second)
+	c.config = []byte(strings.Replace(routes, `"collectors"`, `"others"`, 1))
+	c.startPlugin(third)
+	if c.call(second, "proxy_on_done") != 1 {
+		t.Fatal("the second filter's old context waits, though it has nothing")
+	}
+	c.plugin, c.next = pluginContext, 5000
+	for range 2 {
+		id := c.post("/track/1", make([]byte, 1<<20))
+		c.wantAnswer(id, 202, "")
+		c.CompleteHttpContext(id)
+	}
+	for c.ahead < 3*handoverTimeout {
+		c.closeStream(c.opened)
+		c.ahead += 100 * time.Millisecond
+		c.Tick()
+		c.call(third, "proxy_on_tick")
+		if c.service != abi.EnvoyGRPC("collectors") {
+			t.Fatalf("a stream goes to %q after %v", c.service, c.ahead)
+		}
+	}
+	c.plugin = third
+	c.wantAnswer(c.post("/track/2", make([]byte, 2<<20)), 202, "")
+}
+
 // TestAnInvalidConfigurationKeepsRecords has nobody but a context with an invalid configuration carry on.
 func TestAnInvalidConfigurationKeepsRecords(t *testing.T) {
 	const second = 1000

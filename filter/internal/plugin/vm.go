@@ -16,8 +16,8 @@ import (
 //
 // Plugin contexts come and go with every change of the configuration, and two of the same configuration cannot
 // even wait side by side for their end (Envoy keys those by configuration, and the later one destroys the
-// earlier without a word). So records are not theirs: they belong to the VM's uplink for a cluster, and plugin
-// contexts only lend it their streams.
+// earlier without a word). So records are not theirs: they belong to the VM's uplink for their filter and its cluster,
+// and plugin contexts only lend it their streams.
 type VM struct {
 	types.DefaultVMContext
 	began   time.Time
@@ -42,29 +42,28 @@ func (v *VM) NewPluginContext(id uint32) types.PluginContext {
 // now is the uplinks' clock.
 func (v *VM) now() time.Duration { return time.Since(v.began) }
 
-// link is the uplink for one cluster. One that no plugin context uses any more is an orphan: it lives until it
+// link is the uplink of one filter for one cluster. One that no plugin context uses any more is an orphan: it lives until it
 // holds nothing, and any context will do for its streams.
 type link struct {
 	vm      *VM
 	uplink  *uplink.Uplink
+	name    string                   // of the filter
 	cluster string                   // where its streams go
-	name    string                   // of the filter that uses it
 	limits  uplink.Limits            // as its newest user has them
 	counts  map[string]*uplink.Count // by route
 	owners  map[uplink.Stream]*plugin
 }
 
-// join makes p the newest user of the uplink for its cluster, which begins with its first user.
+// join makes p the newest user of its filter's uplink for its cluster, which begins with its first user.
 func (v *VM) join(p *plugin) {
 	for _, l := range v.links {
-		if l.cluster == p.cluster && (p.link == nil || l.used()) {
+		if l.name == p.name && l.cluster == p.cluster && (p.link == nil || l.used()) {
 			p.link = l
 		}
 	}
 	if p.link == nil {
-		p.link = v.newLink(p.cluster, p.limits)
+		p.link = v.newLink(p)
 	}
-	p.link.name = p.name
 	v.adopt()
 	v.limit()
 }
@@ -78,8 +77,11 @@ func (v *VM) serving(p *plugin) {
 	}
 }
 
-func (v *VM) newLink(cluster string, limits uplink.Limits) *link {
-	l := &link{vm: v, cluster: cluster, limits: limits, counts: map[string]*uplink.Count{}, owners: map[uplink.Stream]*plugin{}}
+func (v *VM) newLink(p *plugin) *link {
+	l := &link{
+		vm: v, name: p.name, cluster: p.cluster, limits: p.limits, counts: map[string]*uplink.Count{},
+		owners: map[uplink.Stream]*plugin{},
+	}
 	l.uplink = uplink.New(uplink.Config{
 		Hello: record.Hello{
 			Uplink:      record.NewUplinkID(),
@@ -88,7 +90,7 @@ func (v *VM) newLink(cluster string, limits uplink.Limits) *link {
 			Version:     record.Version,
 		},
 		Rand:   rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
-		Limits: limits,
+		Limits: p.limits,
 	}, &host{l}, &v.stats)
 	l.uplink.Tick(v.now()) // the VM may be old: the clock does not begin at 0
 	v.links = append(v.links, l)
