@@ -12,7 +12,6 @@ import (
 type stream struct {
 	id       Stream
 	welcome  bool // the collector has answered Hello
-	retired  bool // gets no more batches, and is canceled when nothing is in flight
 	window   int  // bytes that may be in flight
 	inflight []*batch
 	bytes    int           // of inflight
@@ -144,12 +143,7 @@ func (u *Uplink) receive(id Stream, message []byte) {
 	case m.Ack != nil:
 		u.acknowledge(s, m.Ack)
 	case m.Draining:
-		if s == u.current {
-			u.current = nil
-			u.leaving = append(u.leaving, s)
-		}
-		s.retired = true
-		u.cancelRetired(s)
+		u.retire(s)
 	}
 }
 
@@ -175,28 +169,32 @@ func (u *Uplink) acknowledge(s *stream, ack *record.Ack) {
 		u.host.Warn(fmt.Sprintf("a collector refused %d records of batch %d; the first: %s", refused, b.sequence,
 			ack.Refused[0].Reason))
 	}
-	u.cancelRetired(s)
+	u.cancelLeaving(s)
 }
 
-// Retire has streams that are open now replaced: they get no more batches, and are canceled one by one when what is in
-// flight on them is acknowledged.
+// Retire has streams that are open now replaced.
 func (u *Uplink) Retire(which func(Stream) bool) {
 	u.run(func() {
-		if s := u.current; s != nil && which(s.id) {
-			u.leaving = append(u.leaving, s)
-			u.current = nil
-		}
-		for _, s := range slices.Clone(u.leaving) {
+		for _, s := range u.streams() {
 			if which(s.id) {
-				s.retired = true
-				u.cancelRetired(s)
+				u.retire(s)
 			}
 		}
 	})
 }
 
-func (u *Uplink) cancelRetired(s *stream) {
-	if s.retired && len(s.inflight) == 0 {
+// retire makes s a leaving stream: it gets no more batches, and is canceled when what is in flight on it is
+// acknowledged.
+func (u *Uplink) retire(s *stream) {
+	if s == u.current {
+		u.current = nil
+		u.leaving = append(u.leaving, s)
+	}
+	u.cancelLeaving(s)
+}
+
+func (u *Uplink) cancelLeaving(s *stream) {
+	if s != u.current && len(s.inflight) == 0 {
 		u.host.Cancel(s.id)
 		u.leaving = slices.DeleteFunc(u.leaving, func(other *stream) bool { return other == s })
 	}
