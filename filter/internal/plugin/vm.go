@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -42,14 +43,13 @@ func (v *VM) NewPluginContext(id uint32) types.PluginContext {
 // now is the uplinks' clock.
 func (v *VM) now() time.Duration { return time.Since(v.began) }
 
-// link is the uplink of one filter for one cluster. One that no plugin context uses any more is an orphan: it lives until it
-// holds nothing, and any context will do for its streams.
+// link is the uplink of one filter for one cluster. One that no plugin context uses any more is an orphan: it lives
+// until it holds nothing, and any context will do for its streams.
 type link struct {
 	vm      *VM
 	uplink  *uplink.Uplink
 	name    string                   // of the filter
 	cluster string                   // where its streams go
-	limits  uplink.Limits            // as its newest user has them
 	counts  map[string]*uplink.Count // by route
 	owners  map[uplink.Stream]*plugin
 }
@@ -57,7 +57,7 @@ type link struct {
 // join makes p the newest user of its filter's uplink for its cluster, which begins with its first user.
 func (v *VM) join(p *plugin) {
 	for _, l := range v.links {
-		if l.name == p.name && l.cluster == p.cluster && (p.link == nil || l.used()) {
+		if l.name == p.name && l.cluster == p.cluster && (p.link == nil || l.user() != nil) {
 			p.link = l
 		}
 	}
@@ -79,8 +79,7 @@ func (v *VM) serving(p *plugin) {
 
 func (v *VM) newLink(p *plugin) *link {
 	l := &link{
-		vm: v, name: p.name, cluster: p.cluster, limits: p.limits, counts: map[string]*uplink.Count{},
-		owners: map[uplink.Stream]*plugin{},
+		vm: v, name: p.name, cluster: p.cluster, counts: map[string]*uplink.Count{}, owners: map[uplink.Stream]*plugin{},
 	}
 	l.uplink = uplink.New(uplink.Config{
 		Hello: record.Hello{
@@ -100,7 +99,7 @@ func (v *VM) newLink(p *plugin) *link {
 // tick drives the uplinks whose streams p opens, and sees to contexts that Envoy has destroyed while they waited for
 // their end (their ticks, if any, reach nobody).
 func (v *VM) tick(p *plugin) {
-	for _, l := range slices.Clone(v.links) {
+	for _, l := range v.links {
 		if l.opener() == p {
 			l.uplink.Tick(v.now())
 		}
@@ -115,7 +114,8 @@ func (v *VM) tick(p *plugin) {
 	v.report()
 }
 
-// limit has uplinks of present configurations make room for what others still hold, as they share the VM's memory.
+// limit gives uplinks the limits of their newest users. Those of present configurations make room for what others still
+// hold, as they share the VM's memory.
 func (v *VM) limit() {
 	left := 0
 	for _, l := range v.links {
@@ -124,10 +124,11 @@ func (v *VM) limit() {
 		}
 	}
 	for _, l := range v.links {
-		if heir := l.heir(); heir != nil {
-			l.limits = heir.limits
+		heir := l.heir()
+		if heir == nil {
+			continue // it takes nothing any more
 		}
-		limits := l.limits
+		limits := heir.limits
 		if l.present() {
 			limits.MaxBufferBytes = max(0, limits.MaxBufferBytes-left)
 		}
@@ -190,7 +191,7 @@ func (v *VM) adopt() {
 	for _, l := range slices.Clone(v.links) {
 		present := v.present(l.name)
 		switch {
-		case !l.used() && l.uplink.Idle():
+		case l.user() == nil && l.uplink.Idle():
 			v.remove(l)
 		case len(v.plugins) == 0:
 			proxywasm.LogCriticalf("crowd: %d bytes of records were answered and could not be stored within %v of the last "+
@@ -199,7 +200,7 @@ func (v *VM) adopt() {
 		case present == nil || present.cluster == l.cluster:
 		case present.link == l:
 			l.cluster = present.cluster
-		case !l.used() || l.uplink.Unreachable() > handoverTimeout:
+		case l.user() == nil || l.uplink.Unreachable() > handoverTimeout:
 			proxywasm.LogWarnf("crowd: %d bytes of records that cluster %s has not taken go to cluster %s, which the "+
 				"configuration has now", l.uplink.HeldBytes(), l.cluster, present.cluster)
 			l.cluster = present.cluster
@@ -244,23 +245,15 @@ func (l *link) heir() *plugin {
 	return l.vm.newest(func(p *plugin) bool { return p.link == l && !p.leaving })
 }
 
-// used reports whether l is no orphan.
-func (l *link) used() bool {
-	return l.vm.newest(func(p *plugin) bool { return p.link == l }) != nil
+// user returns the newest user, leaving or not; nil: l is an orphan.
+func (l *link) user() *plugin {
+	return l.vm.newest(func(p *plugin) bool { return p.link == l })
 }
 
 // opener returns the context that new streams belong to and whose ticks count; nil when the VM has none left.
 func (l *link) opener() *plugin {
-	if p := l.heir(); p != nil {
-		return p
-	}
-	if p := l.vm.newest(func(p *plugin) bool { return p.link == l }); p != nil {
-		return p
-	}
-	if p := l.vm.heir(); p != nil {
-		return p
-	}
-	return l.vm.newest(func(*plugin) bool { return true })
+	anyone := l.vm.newest(func(*plugin) bool { return true })
+	return cmp.Or(l.heir(), l.user(), l.vm.heir(), anyone)
 }
 
 // owner returns the link of a stream of p. One that none knows yet is being opened: Envoy may end it within that call.
