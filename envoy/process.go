@@ -58,9 +58,8 @@ func (c ProcessConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Process is an Envoy that runs as a child of this process, and ends with it (on Linux; where Path is a script, the script
-// does). Its methods are safe for
-// concurrent use.
+// Process is an Envoy that runs as a child of this process, and ends with it (on Linux; where Path is a script, the
+// script does). Its methods are safe for concurrent use.
 type Process struct {
 	cmd   *exec.Cmd
 	admin string

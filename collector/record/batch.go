@@ -28,7 +28,8 @@ const (
 	fieldAnsweredTotal protowire.Number = 3
 )
 
-// UplinkID is one incarnation of an uplink: random, new for every VM (one for each worker), filter in it and cluster of collectors.
+// UplinkID is one incarnation of an uplink: random, new for every VM (one for each worker), filter in it and cluster
+// of collectors.
 type UplinkID [16]byte
 
 // NewUplinkID makes one from the runtime's ChaCha8 generator; crypto/rand would nearly double the module.

@@ -25,8 +25,8 @@ type Config struct {
 	Kafka kafka.Config
 	// Topics to read; at least one, unless there is More.
 	Topics []string
-	// More brings topics to read from then on, until it is closed; those that are read already are passed over. They are read from their
-	// start, whatever FromStart says: records may have come before the word of their topic did.
+	// More brings topics to read from then on, until it is closed; those that are read already are passed over. They
+	// are read from their start, whatever FromStart says: records may have come before the word of their topic did.
 	More <-chan []string
 	// FromStart reads what is there already, too; default: what comes from now on.
 	FromStart bool

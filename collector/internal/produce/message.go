@@ -65,8 +65,8 @@ func (e *entry) message(topic string) *sarama.ProducerMessage {
 	if r.Key != nil {
 		m.Key = &e.key
 	}
-	if now := time.Now(); e.restamped || r.Received.Sub(now) > maxAhead {
-		m.Timestamp = now
+	if e.restamped || time.Until(r.Received) > maxAhead {
+		m.Timestamp = time.Now()
 	}
 	return m
 }

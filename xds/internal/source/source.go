@@ -92,24 +92,20 @@ func (s *Source) Run(ctx context.Context, accept func(route.Config) error) {
 	defer s.watcher.Close()
 	recheck := time.NewTicker(s.recheck)
 	defer recheck.Stop()
-	var due time.Time // when to look, after an event
-	settled := time.NewTimer(0)
-	if !settled.Stop() {
-		<-settled.C
-	}
+	var due time.Time            // when to look, after an event
+	var settled <-chan time.Time // then
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case e := <-s.watcher.Events:
 			if next := after(e, s.isFile(e.Name), due, time.Now()); next != due {
-				due = next
-				settled.Reset(time.Until(due))
+				due, settled = next, time.After(time.Until(next))
 			}
 			continue
 		case err := <-s.watcher.Errors:
 			s.log.Warn("watching routes failed; changes are found by looking", "error", err, "every", s.recheck)
-		case <-settled.C:
+		case <-settled:
 			due = time.Time{}
 		case <-recheck.C:
 			if !due.IsZero() {
