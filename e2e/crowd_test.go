@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/marceloboeira/crowd/e2e/child"
 )
 
 // What `make build` made, seen from this directory.
@@ -105,7 +107,7 @@ func crowd(t testing.TB, args ...string) *process {
 func start(t testing.TB, cmd *exec.Cmd) *process {
 	t.Helper()
 	p := &process{t: t, args: cmd.Args[1:], cmd: cmd, done: make(chan struct{}), out: &output{more: make(chan struct{})}}
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = child.DieWithParent()
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/marceloboeira/crowd/e2e/child"
 	"github.com/marceloboeira/crowd/e2e/kafka"
 )
 
@@ -138,7 +139,7 @@ func TestDevWithoutReader(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, absolute(t, crowdBinary), "dev", "--listen", "127.0.0.1:0", "--kafka", broker.Addr())
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = child.DieWithParent()
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	reader, err := cmd.StdoutPipe()

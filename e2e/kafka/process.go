@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/marceloboeira/crowd/e2e/child"
 )
 
 // What Kafka logs when it takes requests, and when one of its ports is somebody else's.
@@ -57,7 +59,7 @@ func (b *Broker) command(ctx context.Context, class string, args ...string) *exe
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 		"-cp", filepath.Join(b.jars, "*"), class,
 	}, args...)...)
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = child.DieWithParent()
 	return cmd
 }
 
