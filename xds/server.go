@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -51,9 +52,12 @@ func New(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Server, 
 	}
 	s.gateway, _ = cfg.gateway() // valid, as checked
 	if cfg.FilterInline != "" {
-		code, err := readFilter(cfg.FilterInline)
+		if err := CheckFilter(cfg.FilterInline); err != nil {
+			return nil, fmt.Errorf("xds: --filter-inline: %w", err)
+		}
+		code, err := os.ReadFile(cfg.FilterInline)
 		if err != nil {
-			return nil, fmt.Errorf("xds: %w", err)
+			return nil, fmt.Errorf("xds: --filter-inline: %w", err)
 		}
 		s.filter.Code = code
 	}

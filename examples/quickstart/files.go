@@ -4,10 +4,11 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/marceloboeira/crowd/xds"
 )
 
 // RoutesFile is the routes file unless told otherwise, as seen from the top of the source tree. Elsewhere a copy
@@ -16,9 +17,6 @@ const RoutesFile = "examples/quickstart/routes.yaml"
 
 //go:embed routes.yaml
 var routes []byte
-
-// wasmMagic is how every Wasm module begins (WebAssembly Core Specification, 5.5.16).
-const wasmMagic = "\x00asm"
 
 // findFilter looks where `make build` and `make install` put the module.
 func findFilter(given string) (string, error) {
@@ -38,16 +36,10 @@ func findFilter(given string) (string, error) {
 	return "", fmt.Errorf("there is no crowd.wasm beside %s: run `make build`, or pass its path with --filter", program)
 }
 
-// module returns the absolute path of a Wasm module. With any other file Envoy would answer every request with 500.
+// module returns the absolute path of a Wasm module.
 func module(path string) (string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return "", fmt.Errorf("--filter: %w; run `make build` to make bin/crowd.wasm", err)
-	}
-	defer file.Close()
-	magic := make([]byte, len(wasmMagic))
-	if _, err := io.ReadFull(file, magic); err != nil || string(magic) != wasmMagic {
-		return "", fmt.Errorf("--filter: %s is not a Wasm module; run `make build` and pass bin/crowd.wasm", path)
+	if err := xds.CheckFilter(path); err != nil {
+		return "", fmt.Errorf("--filter: %w", err)
 	}
 	return filepath.Abs(path)
 }

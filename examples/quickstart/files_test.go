@@ -17,7 +17,7 @@ func write(t *testing.T, path, text string) {
 func TestFindFilter(t *testing.T) {
 	dir := t.TempDir()
 	wasm, other, empty, none := filepath.Join(dir, "crowd.wasm"), filepath.Join(dir, "some.yaml"), filepath.Join(dir, "empty"), filepath.Join(dir, "none")
-	write(t, wasm, wasmMagic+"\x01\x00\x00\x00")
+	write(t, wasm, "\x00asm\x01\x00\x00\x00")
 	write(t, other, "routes: []\n")
 	write(t, empty, "")
 	if got, err := findFilter(wasm); got != wasm || err != nil {

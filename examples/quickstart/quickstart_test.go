@@ -30,7 +30,7 @@ func config(t *testing.T) (c Config, running string) {
 		Envoy: filepath.Join(dir, "envoy"), Out: io.Discard, Log: slog.New(slog.DiscardHandler),
 	}
 	write(t, c.Routes, string(routes))
-	write(t, c.Filter, wasmMagic)
+	write(t, c.Filter, "\x00asm")
 	script(t, c.Envoy, "/bin/sleep 1000 >"+running)
 	return c, running
 }
