@@ -429,11 +429,20 @@ func TestAnotherPluginContextTakesOver(t *testing.T) {
 	}
 }
 
-// changed starts a second plugin context with another configuration and ends the first one's requests.
+// elsewhere is routes with another cluster of collectors.
+var elsewhere = strings.Replace(routes, `"collectors"`, `"others"`, 1)
+
+// configure begins a plugin context with another configuration, which becomes that of new requests.
+func (c *compiled) configure(id uint32, configuration string) {
+	c.Helper()
+	c.next, c.config = id, []byte(configuration)
+	c.startPlugin(id)
+}
+
+// changed begins a second plugin context with another configuration and ends the first one's requests.
 func (c *compiled) changed(second uint32, configuration string) {
 	c.Helper()
-	c.next, c.config = second, []byte(configuration)
-	c.startPlugin(second)
+	c.configure(second, configuration)
 	if c.FinishVM() {
 		c.Fatal("the old context ended with a batch in flight on its stream")
 	}
@@ -446,7 +455,7 @@ func TestRecordsFollowTheConfigurationToAnotherCluster(t *testing.T) {
 	c := newCompiled(t, routes, properties)
 	c.CompleteHttpContext(c.post("/leads", []byte("first")))
 	c.welcome()
-	c.changed(second, strings.Replace(routes, `"collectors"`, `"others"`, 1))
+	c.changed(second, elsewhere)
 	if c.Tick(); c.done() || c.opened != 1 {
 		t.Fatalf("ended %v, opened %d streams, though the old collector may still answer", c.ended, c.opened)
 	}
@@ -477,8 +486,7 @@ func TestALongRequestDoesNotKeepRecordsFromTheNewCluster(t *testing.T) {
 	c := newCompiled(t, routes, properties)
 	c.CompleteHttpContext(c.post("/leads", []byte("first")))
 	c.closeStream(1)
-	c.next, c.config = second, []byte(strings.Replace(routes, `"collectors"`, `"others"`, 1))
-	c.startPlugin(second)
+	c.configure(second, elsewhere)
 	c.CompleteHttpContext(c.InitializeHttpContext())
 	for c.service != abi.EnvoyGRPC("others") {
 		if c.ahead += 100 * time.Millisecond; c.ahead > 2*handoverTimeout {
@@ -515,9 +523,8 @@ func TestAContextWhoseUplinkComesBackRetiresItsStreams(t *testing.T) {
 	c := newCompiled(t, routes, properties)
 	c.CompleteHttpContext(c.post("/leads", []byte("first")))
 	c.welcome()
-	c.changed(second, strings.Replace(routes, `"collectors"`, `"others"`, 1))
-	c.next, c.config = third, []byte(strings.Replace(routes, `"1KiB"`, `"2KiB"`, 1))
-	c.startPlugin(third)
+	c.changed(second, elsewhere)
+	c.configure(third, strings.Replace(routes, `"1KiB"`, `"2KiB"`, 1))
 	c.Tick()
 	c.ack(1)
 	if c.Tick(); !c.done() || c.ended[0] != pluginContext {
@@ -540,7 +547,7 @@ func TestFiltersOfOtherNamesKeepTheirClusters(t *testing.T) {
 	c.CompleteHttpContext(c.post("/leads", []byte("first")))
 	c.welcome()
 	names["plugin_name"] = "second"
-	c.changed(second, strings.Replace(routes, `"collectors"`, `"others"`, 1))
+	c.changed(second, elsewhere)
 	c.ahead = handoverTimeout + time.Second
 	if c.Tick(); !c.done() {
 		t.Fatal("the first context does not end")
@@ -559,7 +566,7 @@ func TestFiltersOfOtherNamesShareNothing(t *testing.T) {
 	c := newCompiled(t, routes, names)
 	names["plugin_name"] = "second"
 	c.startPlugin(second)
-	c.config = []byte(strings.Replace(routes, `"collectors"`, `"others"`, 1))
+	c.config = []byte(elsewhere)
 	c.startPlugin(third)
 	if c.call(second, "proxy_on_done") != 1 {
 		t.Fatal("the second filter's old context waits, though it has nothing")
