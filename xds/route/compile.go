@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 )
 
 // Table is a compiled Config. It never changes and is safe for concurrent use.
@@ -18,6 +19,8 @@ type Rule struct {
 	Name  string
 	Topic string
 	Ack   Level
+	// AckTimeout is how long a request waits for its Ack, if that is not LevelMemory.
+	AckTimeout time.Duration
 	// MaxBody is in bytes.
 	MaxBody int
 	// Status, Body and ContentType are the answer. The ContentType is empty when the Body is: nothing has
@@ -72,6 +75,7 @@ func compileRule(r Route) (Rule, error) {
 		Name:        r.Name,
 		Topic:       r.Topic,
 		Ack:         r.Ack,
+		AckTimeout:  time.Duration(r.AckTimeout),
 		MaxBody:     int(r.MaxBody),
 		Status:      r.Answer.Status,
 		Body:        []byte(*r.Answer.Body),

@@ -88,7 +88,7 @@ func (d *decoder) value(n *Node, v reflect.Value, path string) {
 		return
 	}
 	if text, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
-		if n.Kind != String && n.Kind != Number {
+		if n.Kind != String && n.Kind != Number && n.Kind != Bool {
 			d.wrongKind(n, path, reflect.TypeFor[string]())
 		} else if err := text.UnmarshalText([]byte(n.Text)); err != nil {
 			d.fail(path, n.Line, n.Column, "%v", err)

@@ -6,6 +6,8 @@ import "cmp"
 func (u Uplink) withDefaults() Uplink {
 	return Uplink{
 		Cluster:            cmp.Or(u.Cluster, DefaultCluster),
+		Streams:            cmp.Or(u.Streams, DefaultStreams),
+		Spool:              cmp.Or(u.Spool, DefaultSpool),
 		MaxBufferBytes:     cmp.Or(u.MaxBufferBytes, DefaultMaxBufferBytes),
 		MaxBatchBytes:      cmp.Or(u.MaxBatchBytes, DefaultMaxBatchBytes),
 		UnreachableTimeout: cmp.Or(u.UnreachableTimeout, DefaultUnreachableTimeout),
@@ -16,9 +18,10 @@ func (u Uplink) withDefaults() Uplink {
 func (d Defaults) withDefaults() Defaults {
 	builtIn := Answer{Status: DefaultAnswerStatus, Body: new(DefaultAnswerBody), ContentType: DefaultContentType}
 	return Defaults{
-		Ack:     cmp.Or(d.Ack, LevelMemory),
-		MaxBody: cmp.Or(d.MaxBody, DefaultMaxBody),
-		Answer:  d.Answer.over(builtIn),
+		Ack:        cmp.Or(d.Ack, LevelMemory),
+		AckTimeout: cmp.Or(d.AckTimeout, DefaultAckTimeout),
+		MaxBody:    cmp.Or(d.MaxBody, DefaultMaxBody),
+		Answer:     d.Answer.over(builtIn),
 	}
 }
 
@@ -26,6 +29,7 @@ func (d Defaults) withDefaults() Defaults {
 // is filled in field by field.
 func (r Route) withDefaults(d Defaults) Route {
 	r.Ack = cmp.Or(r.Ack, d.Ack)
+	r.AckTimeout = cmp.Or(r.AckTimeout, d.AckTimeout)
 	r.MaxBody = cmp.Or(r.MaxBody, d.MaxBody)
 	r.Answer = r.Answer.over(*d.Answer)
 	return r

@@ -11,8 +11,11 @@ import (
 
 // full has every field of the language.
 const full = `{
-	"uplink": {"cluster": "outbound|9001||collector.crowd", "max_buffer_bytes": "128MiB", "max_batch_bytes": 65536, "unreachable_timeout": "1m0s"},
-	"defaults": {"ack": "memory", "max_body": "2MiB", "answer": {"status": 202, "body": "", "content_type": "text/plain"}},
+	"uplink": {
+		"cluster": "outbound|9001||collector.crowd", "streams": 3, "spool": "on",
+		"max_buffer_bytes": "128MiB", "max_batch_bytes": 65536, "unreachable_timeout": "1m0s"
+	},
+	"defaults": {"ack": "disk", "ack_timeout": "10s", "max_body": "2MiB", "answer": {"status": 202, "body": "", "content_type": "text/plain"}},
 	"routes": [{
 		"name": "orders",
 		"match": {
@@ -22,7 +25,7 @@ const full = `{
 				{"name": "d", "present": false}, {"name": "e"}
 			]
 		},
-		"topic": "orders", "key": "%REQ(x-customer)%", "ack": "memory", "max_body": 512,
+		"topic": "orders", "key": "%REQ(x-customer)%", "ack": "kafka", "ack_timeout": "1m30s", "max_body": 512,
 		"answer": {"status": 200, "body": "ok"}
 	}]
 }`
@@ -33,9 +36,12 @@ func TestParseJSON(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Config{
-		Uplink: Uplink{Cluster: "outbound|9001||collector.crowd", MaxBufferBytes: 128 << 20, MaxBatchBytes: 64 << 10, UnreachableTimeout: 60e9},
+		Uplink: Uplink{
+			Cluster: "outbound|9001||collector.crowd", Streams: 3, Spool: SpoolOn,
+			MaxBufferBytes: 128 << 20, MaxBatchBytes: 64 << 10, UnreachableTimeout: 60e9,
+		},
 		Defaults: Defaults{
-			Ack: LevelMemory, MaxBody: 2 << 20,
+			Ack: LevelDisk, AckTimeout: 10e9, MaxBody: 2 << 20,
 			Answer: &Answer{Status: 202, Body: new(""), ContentType: "text/plain"},
 		},
 		Routes: []Route{{
@@ -50,7 +56,7 @@ func TestParseJSON(t *testing.T) {
 					{Name: "e"},
 				},
 			},
-			Topic: "orders", Key: "%REQ(x-customer)%", Ack: LevelMemory, MaxBody: 512,
+			Topic: "orders", Key: "%REQ(x-customer)%", Ack: LevelKafka, AckTimeout: 90e9, MaxBody: 512,
 			Answer: &Answer{Status: 200, Body: new("ok")},
 		}},
 	}
@@ -114,7 +120,9 @@ func TestParseJSONErrors(t *testing.T) {
 }
 
 func FuzzParseJSON(f *testing.F) {
-	for _, document := range []string{"", "null", "{}", full, `{"routes":[{"name":7,"name":"a"}],"x":[{}]}`} {
+	for _, document := range []string{"", "null", "{}", full,
+		`{"uplink":{"spool":"off"},"defaults":{"ack":"disk","ack_timeout":"2h"},"routes":[]}`,
+		`{"routes":[{"name":7,"name":"a"}],"x":[{}]}`} {
 		f.Add([]byte(document))
 	}
 	f.Fuzz(func(t *testing.T, document []byte) {

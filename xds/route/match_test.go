@@ -3,6 +3,7 @@ package route
 import (
 	"fmt"
 	"testing"
+	"time"
 )
 
 func compile(t testing.TB, c Config) *Table {
@@ -169,37 +170,52 @@ func TestMatchDoesNotAllocate(t *testing.T) {
 
 func TestRuleDefaults(t *testing.T) {
 	rule := func(c Config) *Rule { return compile(t, c).Match(&Request{Path: "/leads"}) }
+	const builtIn, document, mine = 5 * time.Second, time.Minute, time.Hour
 	for name, test := range map[string]struct {
 		change            func(c *Config, r *Route)
+		ack               Level
+		ackTimeout        time.Duration
 		maxBody, status   int
 		body, contentType string
 	}{
-		"built in": {func(*Config, *Route) {}, 1 << 20, 200, `{"status":"OK"}`, "application/json;charset=UTF-8"},
+		"built in": {func(*Config, *Route) {}, LevelMemory, builtIn, 1 << 20, 200, `{"status":"OK"}`, "application/json;charset=UTF-8"},
 		"document's": {func(c *Config, _ *Route) {
-			c.Defaults = Defaults{MaxBody: 5, Answer: &Answer{Status: 202, Body: new("ok"), ContentType: "text/plain"}}
-		}, 5, 202, "ok", "text/plain"},
+			c.Defaults = Defaults{
+				Ack: LevelDisk, AckTimeout: Duration(document), MaxBody: 5,
+				Answer: &Answer{Status: 202, Body: new("ok"), ContentType: "text/plain"},
+			}
+		}, LevelDisk, document, 5, 202, "ok", "text/plain"},
 		"route's, field by field": {func(c *Config, r *Route) {
-			c.Defaults = Defaults{MaxBody: 5, Answer: &Answer{Status: 202, ContentType: "text/plain"}}
-			r.MaxBody, r.Answer = 6, &Answer{Body: new("mine")}
-		}, 6, 202, "mine", "text/plain"},
+			c.Defaults = Defaults{
+				Ack: LevelDisk, AckTimeout: Duration(document), MaxBody: 5,
+				Answer: &Answer{Status: 202, ContentType: "text/plain"},
+			}
+			r.Ack, r.AckTimeout, r.MaxBody, r.Answer = LevelKafka, Duration(mine), 6, &Answer{Body: new("mine")}
+		}, LevelKafka, mine, 6, 202, "mine", "text/plain"},
 		"no body, no type": {func(_ *Config, r *Route) {
 			r.Answer = &Answer{Status: 204, Body: new("")}
-		}, 1 << 20, 204, "", ""},
+		}, LevelMemory, builtIn, 1 << 20, 204, "", ""},
 	} {
 		got := rule(one(test.change))
-		if got.Ack != LevelMemory || got.MaxBody != test.maxBody || got.Status != test.status || string(got.Body) != test.body || got.ContentType != test.contentType {
+		if got.Ack != test.ack || got.AckTimeout != test.ackTimeout || got.MaxBody != test.maxBody ||
+			got.Status != test.status || string(got.Body) != test.body || got.ContentType != test.contentType {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
 }
 
 func TestUplinkDefaults(t *testing.T) {
-	want := Uplink{Cluster: "crowd_collector", MaxBufferBytes: 64 << 20, MaxBatchBytes: 256 << 10, UnreachableTimeout: 30e9}
+	want := Uplink{
+		Cluster: "crowd_collector", Streams: 2, Spool: SpoolOn,
+		MaxBufferBytes: 64 << 20, MaxBatchBytes: 256 << 10, UnreachableTimeout: 30e9,
+	}
 	if got := compile(t, one(func(*Config, *Route) {})).Uplink(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	want.Cluster = "other"
-	if got := compile(t, one(func(c *Config, _ *Route) { c.Uplink.Cluster = "other" })).Uplink(); got != want {
+	want.Cluster, want.Streams, want.Spool = "other", 8, SpoolOff
+	if got := compile(t, one(func(c *Config, _ *Route) {
+		c.Uplink.Cluster, c.Uplink.Streams, c.Uplink.Spool = "other", 8, SpoolOff
+	})).Uplink(); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

@@ -25,6 +25,10 @@ type Config struct {
 type Uplink struct {
 	// Cluster is the Envoy cluster of the collectors; default "crowd_collector".
 	Cluster string `json:"cluster,omitempty"`
+	// Streams is to how many collectors each worker keeps a stream; default 2, at most 8.
+	Streams int `json:"streams,omitempty"`
+	// Spool says whether the collectors have one; default on. Where it is off no route can have LevelDisk.
+	Spool Spool `json:"spool,omitempty"`
 	// MaxBufferBytes bounds what one worker holds: request bodies not yet whole, records not yet sent and
 	// records not yet acknowledged. Default 64 MiB, at most 256 MiB. Beyond it requests are shed with 503.
 	MaxBufferBytes Size `json:"max_buffer_bytes,omitempty"`
@@ -39,9 +43,10 @@ type Uplink struct {
 // Defaults holds what applies to every route that does not say otherwise. Fields mean what they mean in
 // Route.
 type Defaults struct {
-	Ack     Level   `json:"ack,omitempty"`
-	MaxBody Size    `json:"max_body,omitempty"`
-	Answer  *Answer `json:"answer,omitempty"`
+	Ack        Level    `json:"ack,omitempty"`
+	AckTimeout Duration `json:"ack_timeout,omitempty"`
+	MaxBody    Size     `json:"max_body,omitempty"`
+	Answer     *Answer  `json:"answer,omitempty"`
 }
 
 // Route absorbs the requests that it matches.
@@ -58,6 +63,10 @@ type Route struct {
 	Key string `json:"key,omitempty"`
 	// Ack is where a record must be before the client is answered; default memory.
 	Ack Level `json:"ack,omitempty"`
+	// AckTimeout is how long a request waits for LevelDisk or LevelKafka before the client is told 503 with
+	// Retry-After, although its record may still get there; default 5s, at most 1h. LevelMemory waits for
+	// nothing. Envoy's stream_idle_timeout, by default 5 minutes, ends a request too.
+	AckTimeout Duration `json:"ack_timeout,omitempty"`
 	// MaxBody is the longest body taken; default 1 MiB, at most MaxMaxBody. Beyond it: 413.
 	MaxBody Size `json:"max_body,omitempty"`
 	// Answer is what the client gets; default 200 {"status":"OK"} as application/json;charset=UTF-8.
@@ -104,9 +113,12 @@ type Answer struct {
 // What a document gets where it says nothing, and the bounds it is held to.
 const (
 	DefaultCluster            = "crowd_collector"
+	DefaultStreams            = 2
+	DefaultSpool              = SpoolOn
 	DefaultMaxBufferBytes     = Size(64 << 20)
 	DefaultMaxBatchBytes      = Size(256 << 10)
 	DefaultUnreachableTimeout = Duration(30 * time.Second)
+	DefaultAckTimeout         = Duration(5 * time.Second)
 	DefaultMaxBody            = Size(1 << 20)
 	DefaultAnswerStatus       = 200
 	DefaultAnswerBody         = `{"status":"OK"}`

@@ -110,3 +110,27 @@ func (l *Level) UnmarshalText(text []byte) error {
 	}
 	return fmt.Errorf("%s is not a level (allowed: memory, disk, kafka)", quote(string(text)))
 }
+
+// Spool says whether the collectors have a spool: a disk on which records are safe before Kafka has them.
+type Spool string
+
+// The two kinds of collectors: with a spool, and diskless.
+const (
+	SpoolOn  Spool = "on"
+	SpoolOff Spool = "off"
+)
+
+// MarshalText implements encoding.TextMarshaler. It fails for what UnmarshalText would refuse.
+func (s Spool) MarshalText() ([]byte, error) {
+	return []byte(s), new(Spool).UnmarshalText([]byte(s))
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler. It leaves s as it was when it returns an error.
+func (s *Spool) UnmarshalText(text []byte) error {
+	switch spool := Spool(text); spool {
+	case SpoolOn, SpoolOff:
+		*s = spool
+		return nil
+	}
+	return fmt.Errorf("%s is neither on nor off (allowed: on, off)", quote(string(text)))
+}

@@ -42,6 +42,7 @@ func TestUnitsRefuse(t *testing.T) {
 		"overflow": {new(Size), []string{"9223372036854775808", "8589934592GiB", strings.Repeat("9", 100) + "KB"}, "is too large (allowed: "},
 		"duration": {new(Duration), []string{"", "-1s", "30", "1d", "s", "9999999999h"}, "is not a duration (allowed: "},
 		"level":    {new(Level), []string{"", "Memory", "tape", "disk "}, "is not a level (allowed: memory, disk, kafka)"},
+		"spool":    {new(Spool), []string{"", "Off", "false", "on "}, "is neither on nor off (allowed: on, off)"},
 	} {
 		for _, text := range test.texts {
 			if err := test.into.UnmarshalText([]byte(text)); err == nil || !strings.Contains(err.Error(), test.want) {
@@ -71,15 +72,18 @@ func TestUnitsRoundTrip(t *testing.T) {
 
 func TestUnitsAreStringsInJSON(t *testing.T) {
 	got, err := json.Marshal(Config{
-		Uplink:   Uplink{MaxBatchBytes: 256 << 10, UnreachableTimeout: Duration(30 * time.Second)},
-		Defaults: Defaults{Ack: LevelMemory, MaxBody: 1 << 20},
+		Uplink:   Uplink{Streams: 3, Spool: SpoolOff, MaxBatchBytes: 256 << 10, UnreachableTimeout: Duration(30 * time.Second)},
+		Defaults: Defaults{Ack: LevelMemory, AckTimeout: Duration(time.Second), MaxBody: 1 << 20},
 		Routes:   []Route{},
 	})
-	want := `{"uplink":{"max_batch_bytes":"256KiB","unreachable_timeout":"30s"},"defaults":{"ack":"memory","max_body":"1MiB"},"routes":[]}`
+	want := `{"uplink":{"streams":3,"spool":"off","max_batch_bytes":"256KiB","unreachable_timeout":"30s"},` +
+		`"defaults":{"ack":"memory","ack_timeout":"1s","max_body":"1MiB"},"routes":[]}`
 	if err != nil || string(got) != want {
 		t.Errorf("got %s, error %v; want %s", got, err, want)
 	}
-	if _, err := json.Marshal(Defaults{Ack: "tape"}); err == nil {
-		t.Error("a level that nobody could read was written")
+	for _, unreadable := range []any{Defaults{Ack: "tape"}, Uplink{Spool: "maybe"}} {
+		if _, err := json.Marshal(unreadable); err == nil {
+			t.Errorf("%+v was written, and nobody could read it", unreadable)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 )
 
 const (
@@ -15,6 +16,11 @@ const (
 	maxMaxBatchBytes = MaxMaxBody
 	// recordOverhead is room for a record's headers and framing beside its body.
 	recordOverhead = Size(1 << 20)
+
+	maxStreams = 8 // each is a connection, a window and a lane's batch under way, of every worker
+	// maxAckTimeout is longer than clients and proxies wait, and a request that waits holds its place in the
+	// buffer: beyond it somebody mistook the unit.
+	maxAckTimeout = Duration(time.Hour)
 )
 
 const alphanumerics = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -25,14 +31,14 @@ func (c Config) Validate() []FieldError {
 	var r report
 	c.Uplink.validate(&r, "uplink")
 	c.validateBuffer(&r)
-	c.Defaults.validate(&r, "defaults")
+	c.Defaults.validate(&r, "defaults", c.Uplink.Spool)
 	if c.Routes == nil {
 		r.addf("routes", "is missing (allowed: a list of routes, [] for none)")
 	}
 	names, defaults := make(map[string]int, len(c.Routes)), c.Defaults.withDefaults()
 	for i, route := range c.Routes {
 		path := itemPath("routes", i)
-		route.validate(&r, path, defaults)
+		route.validate(&r, path, defaults, c.Uplink.Spool)
 		if first, taken := names[route.Name]; taken {
 			r.addf(fieldPath(path, "name"), "%s is the name of routes[%d] too (allowed: a name of its own)", quote(route.Name), first)
 		} else if route.Name != "" {
@@ -46,6 +52,10 @@ func (u Uplink) validate(r *report, path string) {
 	if strings.ContainsFunc(u.Cluster, func(c rune) bool { return c <= ' ' || c > '~' }) {
 		r.addf(fieldPath(path, "cluster"), "%s is not a cluster's name (allowed: printable ASCII without spaces)", quote(u.Cluster))
 	}
+	if u.Streams < 0 || u.Streams > maxStreams {
+		r.addf(fieldPath(path, "streams"), "is %d (allowed: 1 to %d)", u.Streams, maxStreams)
+	}
+	r.add(fieldPath(path, "spool"), checkSpool(u.Spool))
 	validateSize(r, fieldPath(path, "max_buffer_bytes"), u.MaxBufferBytes, maxMaxBufferBytes)
 	validateSize(r, fieldPath(path, "max_batch_bytes"), u.MaxBatchBytes, maxMaxBatchBytes)
 	if full := u.withDefaults(); full.MaxBatchBytes > full.MaxBufferBytes {
@@ -78,32 +88,50 @@ func validateSize(r *report, path string, size, most Size) {
 	}
 }
 
-func (d Defaults) validate(r *report, path string) {
-	r.add(fieldPath(path, "ack"), checkAck(d.Ack))
+// validateAckTimeout checks a duration that is absent at 0.
+func validateAckTimeout(r *report, path string, timeout Duration) {
+	if timeout < 0 || timeout > maxAckTimeout {
+		r.addf(path, "is %s (allowed: more than 0s, at most %s)", timeout, maxAckTimeout)
+	}
+}
+
+func (d Defaults) validate(r *report, path string, spool Spool) {
+	r.add(fieldPath(path, "ack"), checkAck(d.Ack, spool))
+	validateAckTimeout(r, fieldPath(path, "ack_timeout"), d.AckTimeout)
 	validateSize(r, fieldPath(path, "max_body"), d.MaxBody, MaxMaxBody)
 	d.Answer.validate(r, fieldPath(path, "answer"), *Defaults{}.withDefaults().Answer)
 }
 
-func (route Route) validate(r *report, path string, d Defaults) {
+func (route Route) validate(r *report, path string, d Defaults, spool Spool) {
 	r.add(fieldPath(path, "name"), checkName(route.Name))
 	route.Match.validate(r, fieldPath(path, "match"))
 	r.add(fieldPath(path, "topic"), checkTopic(route.Topic))
 	_, err := parseKey(route.Key)
 	r.add(fieldPath(path, "key"), err)
-	r.add(fieldPath(path, "ack"), checkAck(route.Ack))
+	r.add(fieldPath(path, "ack"), checkAck(route.Ack, spool))
+	validateAckTimeout(r, fieldPath(path, "ack_timeout"), route.AckTimeout)
 	validateSize(r, fieldPath(path, "max_body"), route.MaxBody, MaxMaxBody)
 	route.Answer.validate(r, fieldPath(path, "answer"), *d.Answer)
 }
 
-// checkAck is where the levels that this version does not answer at are refused; it lets the absent one pass.
-func checkAck(level Level) error {
-	if level == "" || level == LevelMemory {
+// checkSpool lets the absent one pass.
+func checkSpool(spool Spool) error {
+	if spool == "" {
 		return nil
 	}
-	if err := new(Level).UnmarshalText([]byte(level)); err != nil {
-		return err
+	return new(Spool).UnmarshalText([]byte(spool))
+}
+
+// checkAck checks a level where it is written, so that one of the defaults is complained of once and there. It
+// lets the absent one pass.
+func checkAck(level Level, spool Spool) error {
+	switch {
+	case level == "":
+		return nil
+	case level == LevelDisk && spool == SpoolOff:
+		return errors.New("is disk, which needs the collectors' spool, and uplink.spool is off (allowed: memory, kafka, or uplink.spool: on)")
 	}
-	return fmt.Errorf("%s is not offered yet: this version answers at level memory only (allowed: memory)", level)
+	return new(Level).UnmarshalText([]byte(level))
 }
 
 func checkName(name string) error {

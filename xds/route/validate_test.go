@@ -3,6 +3,7 @@ package route
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -46,7 +47,11 @@ func TestValidateBounds(t *testing.T) {
 		"cluster of Istio":      {func(c *Config, _ *Route) { c.Uplink.Cluster = "outbound|9001||collector.crowd.svc.cluster.local" }, nil},
 		"cluster of two lines":  {func(c *Config, _ *Route) { c.Uplink.Cluster = "a\nb" }, []string{"uplink.cluster"}},
 		"no such level":         {func(_ *Config, r *Route) { r.Ack = "tape" }, []string{"routes[0].ack"}},
-		"level of the defaults": {func(c *Config, _ *Route) { c.Defaults.Ack = LevelKafka }, []string{"defaults.ack"}},
+		"level of the defaults": {func(c *Config, _ *Route) { c.Defaults.Ack = "tape" }, []string{"defaults.ack"}},
+		"most streams":          {func(c *Config, _ *Route) { c.Uplink.Streams = 8 }, nil},
+		"more streams":          {func(c *Config, _ *Route) { c.Uplink.Streams = 9 }, []string{"uplink.streams"}},
+		"negative streams":      {func(c *Config, _ *Route) { c.Uplink.Streams = -1 }, []string{"uplink.streams"}},
+		"no such spool":         {func(c *Config, _ *Route) { c.Uplink.Spool = "maybe" }, []string{"uplink.spool"}},
 		"regex of 1024":         {func(_ *Config, r *Route) { r.Match = Match{SafeRegex: long(1024)} }, nil},
 		"regex of 1025":         {func(_ *Config, r *Route) { r.Match = Match{SafeRegex: long(1025)} }, []string{"routes[0].match.safe_regex"}},
 		"status 299":            {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 299} }, nil},
@@ -56,6 +61,15 @@ func TestValidateBounds(t *testing.T) {
 		"body for default 204": {func(c *Config, r *Route) {
 			c.Defaults.Answer, r.Answer = &Answer{Status: 204, Body: new("")}, &Answer{Body: new("x")}
 		}, []string{"routes[0].answer"}},
+		"longest wait": {func(c *Config, r *Route) {
+			c.Defaults.AckTimeout, r.AckTimeout = Duration(time.Hour), Duration(time.Hour)
+		}, nil},
+		"longer wait": {func(c *Config, r *Route) {
+			c.Defaults.AckTimeout, r.AckTimeout = Duration(time.Hour+1), Duration(time.Hour+1)
+		}, []string{"defaults.ack_timeout", "routes[0].ack_timeout"}},
+		"negative wait": {func(c *Config, r *Route) {
+			c.Defaults.AckTimeout, r.AckTimeout = -1, -1
+		}, []string{"defaults.ack_timeout", "routes[0].ack_timeout"}},
 	} {
 		var paths []string
 		for _, e := range one(test.change).Validate() {
@@ -66,6 +80,35 @@ func TestValidateBounds(t *testing.T) {
 		}
 		if diff := cmp.Diff(test.paths, paths); diff != "" {
 			t.Errorf("%s: fields with errors (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// Whatever the levels: a document is refused exactly where it asks for disk without a spool.
+func TestValidateSpool(t *testing.T) {
+	levels := []Level{"", LevelMemory, LevelDisk, LevelKafka}
+	for _, spool := range []Spool{"", SpoolOn, SpoolOff} {
+		for _, byDefault := range levels {
+			for _, own := range levels {
+				c := one(func(c *Config, r *Route) { c.Uplink.Spool, c.Defaults.Ack, r.Ack = spool, byDefault, own })
+				// Two more that take the defaults' level, and must not be complained of.
+				for _, name := range []string{"a", "b"} {
+					c.Routes = append(c.Routes, Route{Name: name, Match: Match{Path: "/" + name}, Topic: "t"})
+				}
+				var want, got []string
+				if spool == SpoolOff && byDefault == LevelDisk {
+					want = append(want, "defaults.ack")
+				}
+				if spool == SpoolOff && own == LevelDisk {
+					want = append(want, "routes[0].ack")
+				}
+				for _, e := range c.Validate() {
+					got = append(got, e.Path)
+				}
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("spool %q, defaults %q, route %q (-want +got):\n%s", spool, byDefault, own, diff)
+				}
+			}
 		}
 	}
 }

@@ -74,13 +74,16 @@ func TestQuickstartWritesTheDefaultsOut(t *testing.T) {
 	want := route.Config{
 		Uplink: route.Uplink{
 			Cluster:            route.DefaultCluster,
+			Streams:            route.DefaultStreams,
+			Spool:              route.DefaultSpool,
 			MaxBufferBytes:     route.DefaultMaxBufferBytes,
 			MaxBatchBytes:      route.DefaultMaxBatchBytes,
 			UnreachableTimeout: route.DefaultUnreachableTimeout,
 		},
 		Defaults: route.Defaults{
-			Ack:     route.LevelMemory,
-			MaxBody: route.DefaultMaxBody,
+			Ack:        route.LevelMemory,
+			AckTimeout: route.DefaultAckTimeout,
+			MaxBody:    route.DefaultMaxBody,
 			Answer: &route.Answer{
 				Status:      route.DefaultAnswerStatus,
 				Body:        new(route.DefaultAnswerBody),
@@ -144,6 +147,18 @@ routes:
 	}
 	if got := Warnings("routes.yaml", []byte("routes: 1")); got != nil {
 		t.Errorf("warnings of what is refused: %v", got)
+	}
+}
+
+// YAML 1.1 has off for false, and people leave its quotes away.
+func TestOffIsText(t *testing.T) {
+	for text, want := range map[string]route.Spool{
+		"on": route.SpoolOn, "off": route.SpoolOff, `"off"`: route.SpoolOff, "'on'": route.SpoolOn, "!!str off": route.SpoolOff,
+	} {
+		c, err := Parse("routes.yaml", []byte("uplink: {spool: "+text+"}\nroutes: []\n"))
+		if err != nil || c.Uplink.Spool != want {
+			t.Errorf("%s is %q, error %v; want %q", text, c.Uplink.Spool, err, want)
+		}
 	}
 }
 
