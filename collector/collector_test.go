@@ -148,7 +148,7 @@ func receiveAck(t testing.TB, s grpc.BidiStreamingClient[collectpb.UplinkMessage
 func batchOf(sequence uint64, records ...*collectpb.Record) *collectpb.UplinkMessage {
 	return &collectpb.UplinkMessage{Message: &collectpb.UplinkMessage_Batch{Batch: &collectpb.Batch{
 		Sequence: sequence, Records: records,
-		Answered: []*collectpb.Answered{{Route: "leads", Level: collectpb.Level_LEVEL_MEMORY, Total: sequence}},
+		Answered: []*collectpb.Answered{{Route: "leads", Level: collectpb.Level_LEVEL_MEMORY, Answers: 1}},
 	}}}
 }
 

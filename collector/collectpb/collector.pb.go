@@ -7,13 +7,13 @@
 //	  |  <------------------------- Welcome    |   levels offered, first window
 //	  | Batch 1 ---------------------------->  |
 //	  | Batch 2 ---------------------------->  |
-//	  |  <------------------ Ack 1 (disk)      |   only levels the collector offers
+//	  |  <------------------ Ack 2 (kafka)     |   once for each batch, in any order
 //	  |  <------------------ Window            |   at least once a second: also the heartbeat
-//	  |  <------------------ Ack 2 (kafka)     |   acks come in any order
+//	  |  <------------------ Ack 1 (disk)      |
 //	  |  <------------------ Draining          |   no new batches; acks still come
 //
 // Whatever a stream did not acknowledge when it ends is sent again, with the same sequence number and
-// `redelivered` set, on another one.
+// `redelivered` set, on another one. An uplink may have streams to several collectors; a batch is on one at a time.
 //
 // The filter encodes and decodes these messages by hand (collector/record), because protobuf reflection
 // does not belong in a Wasm module; fuzz tests hold both forms together.
@@ -183,8 +183,8 @@ func (*UplinkMessage_Batch) isUplinkMessage_Message() {}
 type Hello struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The uplink's incarnation: 16 random bytes, new for every VM (one for each Envoy worker), filter in it and cluster
-	// of collectors; it outlives changes of the configuration. Sequence numbers and answered counts mean something
-	// only within one incarnation.
+	// of collectors; it outlives changes of the configuration. Sequence numbers mean something only within one
+	// incarnation.
 	Uplink []byte `protobuf:"bytes,1,opt,name=uplink,proto3" json:"uplink,omitempty"`
 	// Envoy's node.id and node.cluster, for people.
 	NodeId      string `protobuf:"bytes,2,opt,name=node_id,json=nodeId,proto3" json:"node_id,omitempty"`
@@ -254,7 +254,8 @@ func (x *Hello) GetVersion() uint32 {
 	return 0
 }
 
-// Batch is a numbered group of records.
+// Batch is a numbered group of records of one topic, all or none of which ask for LEVEL_KAFKA: what becomes of it depends
+// on one topic and one kind of storage, so no record waits for others'. Without records it is a report.
 type Batch struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// From 1 upwards within an uplink, never reused for other records.
@@ -262,7 +263,8 @@ type Batch struct {
 	// The batch was written to another stream before, which ended without acknowledging it: what it holds
 	// may already be in Kafka.
 	Redelivered bool `protobuf:"varint,2,opt,name=redelivered,proto3" json:"redelivered,omitempty"`
-	// The loss ledger: running totals for the routes that changed since the uplink's last batch.
+	// The loss ledger: answers given since the uplink's batches before, whatever records they were for. They are
+	// numbers to add, since several collectors serve an uplink, and belong to this batch: a repeat of it adds nothing.
 	Answered []*Answered `protobuf:"bytes,3,rep,name=answered,proto3" json:"answered,omitempty"`
 	// In the order in which the requests ended.
 	Records []*Record `protobuf:"bytes,4,rep,name=records,proto3" json:"records,omitempty"`
@@ -342,9 +344,9 @@ func (x *Batch) GetSettledBelow() uint64 {
 type Answered struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Route string                 `protobuf:"bytes,1,opt,name=route,proto3" json:"route,omitempty"`
-	Level Level                  `protobuf:"varint,2,opt,name=level,proto3,enum=crowd.collector.v1.Level" json:"level,omitempty"`
-	// Since the uplink's incarnation began, never falling.
-	Total         uint64 `protobuf:"varint,3,opt,name=total,proto3" json:"total,omitempty"`
+	// What the route asks for.
+	Level         Level  `protobuf:"varint,2,opt,name=level,proto3,enum=crowd.collector.v1.Level" json:"level,omitempty"`
+	Answers       uint64 `protobuf:"varint,3,opt,name=answers,proto3" json:"answers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -393,9 +395,9 @@ func (x *Answered) GetLevel() Level {
 	return Level_LEVEL_UNSPECIFIED
 }
 
-func (x *Answered) GetTotal() uint64 {
+func (x *Answered) GetAnswers() uint64 {
 	if x != nil {
-		return x.Total
+		return x.Answers
 	}
 	return 0
 }
@@ -807,17 +809,15 @@ func (x *Welcome) GetInstance() []byte {
 	return nil
 }
 
-// Ack says that a batch's records have reached a level. The lowest level a collector offers ends the
-// uplink's duty to keep the batch; a higher one may follow.
+// Ack says that all of a batch's records have reached a level, less those named. It comes once for a batch and ends the
+// uplink's duty to keep it: LEVEL_DISK where the collector has a spool, LEVEL_KAFKA where it has none or the records ask
+// for that.
 type Ack struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Level    Level                  `protobuf:"varint,2,opt,name=level,proto3,enum=crowd.collector.v1.Level" json:"level,omitempty"`
-	// Records that reached no level and never will, in order of index.
-	Refused []*Refused `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
-	// Positions of records whose fate is not known yet, in order; all others have reached the level or are refused.
-	// While there are any the uplink keeps the batch, and another Ack of the same sequence and level follows.
-	Pending       []uint32 `protobuf:"varint,4,rep,packed,name=pending,proto3" json:"pending,omitempty"`
+	// Records that Kafka does not take, in order of index. A spool takes every record, so with LEVEL_DISK there are none.
+	Refused       []*Refused `protobuf:"bytes,3,rep,name=refused,proto3" json:"refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -873,13 +873,6 @@ func (x *Ack) GetRefused() []*Refused {
 	return nil
 }
 
-func (x *Ack) GetPending() []uint32 {
-	if x != nil {
-		return x.Pending
-	}
-	return nil
-}
-
 type Refused struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Position in the batch, from 0.
@@ -887,7 +880,9 @@ type Refused struct {
 	// For people and logs.
 	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	// For programs and metrics, one of a few: "too_large", "invalid_topic", "rejected", "malformed".
-	Class         string `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
+	Class string `protobuf:"bytes,3,opt,name=class,proto3" json:"class,omitempty"`
+	// Kafka has it in the dead-letter topic; otherwise it is nowhere.
+	DeadLettered  bool `protobuf:"varint,4,opt,name=dead_lettered,json=deadLettered,proto3" json:"dead_lettered,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -943,12 +938,22 @@ func (x *Refused) GetClass() string {
 	return ""
 }
 
+func (x *Refused) GetDeadLettered() bool {
+	if x != nil {
+		return x.DeadLettered
+	}
+	return false
+}
+
 // Window is how many bytes of batches (encoded Batch messages) may be unacknowledged on this stream;
 // a single batch larger than an open window may go alone. Zero closes it. It replaces the previous value;
 // what is already under way stays valid. Sent on every change, and at least once a second as a heartbeat.
 type Window struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Bytes         uint64                 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Bytes uint64                 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Topics of which nothing more may be sent, whatever the window: what the collector holds of them is their share.
+	// The list replaces the previous one. What is already under way stays valid.
+	Closed        []*ClosedTopic `protobuf:"bytes,2,rep,name=closed,proto3" json:"closed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -990,6 +995,66 @@ func (x *Window) GetBytes() uint64 {
 	return 0
 }
 
+func (x *Window) GetClosed() []*ClosedTopic {
+	if x != nil {
+		return x.Closed
+	}
+	return nil
+}
+
+type ClosedTopic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Topic string                 `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
+	// For routes that ask for this level.
+	Level         Level `protobuf:"varint,2,opt,name=level,proto3,enum=crowd.collector.v1.Level" json:"level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ClosedTopic) Reset() {
+	*x = ClosedTopic{}
+	mi := &file_collector_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ClosedTopic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ClosedTopic) ProtoMessage() {}
+
+func (x *ClosedTopic) ProtoReflect() protoreflect.Message {
+	mi := &file_collector_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ClosedTopic.ProtoReflect.Descriptor instead.
+func (*ClosedTopic) Descriptor() ([]byte, []int) {
+	return file_collector_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *ClosedTopic) GetTopic() string {
+	if x != nil {
+		return x.Topic
+	}
+	return ""
+}
+
+func (x *ClosedTopic) GetLevel() Level {
+	if x != nil {
+		return x.Level
+	}
+	return Level_LEVEL_UNSPECIFIED
+}
+
 // Draining asks the uplink to send nothing more on this stream and to open another one; the collector ends
 // the stream when it has acknowledged what it has.
 type Draining struct {
@@ -1000,7 +1065,7 @@ type Draining struct {
 
 func (x *Draining) Reset() {
 	*x = Draining{}
-	mi := &file_collector_proto_msgTypes[11]
+	mi := &file_collector_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1077,7 @@ func (x *Draining) String() string {
 func (*Draining) ProtoMessage() {}
 
 func (x *Draining) ProtoReflect() protoreflect.Message {
-	mi := &file_collector_proto_msgTypes[11]
+	mi := &file_collector_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1090,7 @@ func (x *Draining) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Draining.ProtoReflect.Descriptor instead.
 func (*Draining) Descriptor() ([]byte, []int) {
-	return file_collector_proto_rawDescGZIP(), []int{11}
+	return file_collector_proto_rawDescGZIP(), []int{12}
 }
 
 var File_collector_proto protoreflect.FileDescriptor
@@ -1047,11 +1112,11 @@ const file_collector_proto_rawDesc = "" +
 	"\vredelivered\x18\x02 \x01(\bR\vredelivered\x128\n" +
 	"\banswered\x18\x03 \x03(\v2\x1c.crowd.collector.v1.AnsweredR\banswered\x124\n" +
 	"\arecords\x18\x04 \x03(\v2\x1a.crowd.collector.v1.RecordR\arecords\x12#\n" +
-	"\rsettled_below\x18\x05 \x01(\x04R\fsettledBelow\"g\n" +
+	"\rsettled_below\x18\x05 \x01(\x04R\fsettledBelow\"k\n" +
 	"\bAnswered\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12/\n" +
-	"\x05level\x18\x02 \x01(\x0e2\x19.crowd.collector.v1.LevelR\x05level\x12\x14\n" +
-	"\x05total\x18\x03 \x01(\x04R\x05total\"\xbc\x03\n" +
+	"\x05level\x18\x02 \x01(\x0e2\x19.crowd.collector.v1.LevelR\x05level\x12\x18\n" +
+	"\aanswers\x18\x03 \x01(\x04R\aanswers\"\xbc\x03\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12.\n" +
 	"\x13received_unix_nanos\x18\x02 \x01(\x10R\x11receivedUnixNanos\x12\x14\n" +
@@ -1083,18 +1148,22 @@ const file_collector_proto_rawDesc = "" +
 	"\fwindow_bytes\x18\x02 \x01(\x04R\vwindowBytes\x12\x1c\n" +
 	"\tcollector\x18\x03 \x01(\tR\tcollector\x12\x18\n" +
 	"\aversion\x18\x04 \x01(\rR\aversion\x12\x1a\n" +
-	"\binstance\x18\x05 \x01(\fR\binstance\"\xa3\x01\n" +
+	"\binstance\x18\x05 \x01(\fR\binstance\"\x8f\x01\n" +
 	"\x03Ack\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12/\n" +
 	"\x05level\x18\x02 \x01(\x0e2\x19.crowd.collector.v1.LevelR\x05level\x125\n" +
-	"\arefused\x18\x03 \x03(\v2\x1b.crowd.collector.v1.RefusedR\arefused\x12\x18\n" +
-	"\apending\x18\x04 \x03(\rR\apending\"M\n" +
+	"\arefused\x18\x03 \x03(\v2\x1b.crowd.collector.v1.RefusedR\arefusedJ\x04\b\x04\x10\x05\"r\n" +
 	"\aRefused\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
-	"\x05class\x18\x03 \x01(\tR\x05class\"\x1e\n" +
+	"\x05class\x18\x03 \x01(\tR\x05class\x12#\n" +
+	"\rdead_lettered\x18\x04 \x01(\bR\fdeadLettered\"W\n" +
 	"\x06Window\x12\x14\n" +
-	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\"\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x127\n" +
+	"\x06closed\x18\x02 \x03(\v2\x1f.crowd.collector.v1.ClosedTopicR\x06closed\"T\n" +
+	"\vClosedTopic\x12\x14\n" +
+	"\x05topic\x18\x01 \x01(\tR\x05topic\x12/\n" +
+	"\x05level\x18\x02 \x01(\x0e2\x19.crowd.collector.v1.LevelR\x05level\"\n" +
 	"\n" +
 	"\bDraining*Q\n" +
 	"\x05Level\x12\x15\n" +
@@ -1119,7 +1188,7 @@ func file_collector_proto_rawDescGZIP() []byte {
 }
 
 var file_collector_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_collector_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_collector_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_collector_proto_goTypes = []any{
 	(Level)(0),               // 0: crowd.collector.v1.Level
 	(*UplinkMessage)(nil),    // 1: crowd.collector.v1.UplinkMessage
@@ -1133,7 +1202,8 @@ var file_collector_proto_goTypes = []any{
 	(*Ack)(nil),              // 9: crowd.collector.v1.Ack
 	(*Refused)(nil),          // 10: crowd.collector.v1.Refused
 	(*Window)(nil),           // 11: crowd.collector.v1.Window
-	(*Draining)(nil),         // 12: crowd.collector.v1.Draining
+	(*ClosedTopic)(nil),      // 12: crowd.collector.v1.ClosedTopic
+	(*Draining)(nil),         // 13: crowd.collector.v1.Draining
 }
 var file_collector_proto_depIdxs = []int32{
 	2,  // 0: crowd.collector.v1.UplinkMessage.hello:type_name -> crowd.collector.v1.Hello
@@ -1147,17 +1217,19 @@ var file_collector_proto_depIdxs = []int32{
 	8,  // 8: crowd.collector.v1.CollectorMessage.welcome:type_name -> crowd.collector.v1.Welcome
 	9,  // 9: crowd.collector.v1.CollectorMessage.ack:type_name -> crowd.collector.v1.Ack
 	11, // 10: crowd.collector.v1.CollectorMessage.window:type_name -> crowd.collector.v1.Window
-	12, // 11: crowd.collector.v1.CollectorMessage.draining:type_name -> crowd.collector.v1.Draining
+	13, // 11: crowd.collector.v1.CollectorMessage.draining:type_name -> crowd.collector.v1.Draining
 	0,  // 12: crowd.collector.v1.Welcome.levels:type_name -> crowd.collector.v1.Level
 	0,  // 13: crowd.collector.v1.Ack.level:type_name -> crowd.collector.v1.Level
 	10, // 14: crowd.collector.v1.Ack.refused:type_name -> crowd.collector.v1.Refused
-	1,  // 15: crowd.collector.v1.Collector.Collect:input_type -> crowd.collector.v1.UplinkMessage
-	7,  // 16: crowd.collector.v1.Collector.Collect:output_type -> crowd.collector.v1.CollectorMessage
-	16, // [16:17] is the sub-list for method output_type
-	15, // [15:16] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	12, // 15: crowd.collector.v1.Window.closed:type_name -> crowd.collector.v1.ClosedTopic
+	0,  // 16: crowd.collector.v1.ClosedTopic.level:type_name -> crowd.collector.v1.Level
+	1,  // 17: crowd.collector.v1.Collector.Collect:input_type -> crowd.collector.v1.UplinkMessage
+	7,  // 18: crowd.collector.v1.Collector.Collect:output_type -> crowd.collector.v1.CollectorMessage
+	18, // [18:19] is the sub-list for method output_type
+	17, // [17:18] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_collector_proto_init() }
@@ -1182,7 +1254,7 @@ func file_collector_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_collector_proto_rawDesc), len(file_collector_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

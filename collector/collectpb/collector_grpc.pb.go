@@ -7,13 +7,13 @@
 //	  |  <------------------------- Welcome    |   levels offered, first window
 //	  | Batch 1 ---------------------------->  |
 //	  | Batch 2 ---------------------------->  |
-//	  |  <------------------ Ack 1 (disk)      |   only levels the collector offers
+//	  |  <------------------ Ack 2 (kafka)     |   once for each batch, in any order
 //	  |  <------------------ Window            |   at least once a second: also the heartbeat
-//	  |  <------------------ Ack 2 (kafka)     |   acks come in any order
+//	  |  <------------------ Ack 1 (disk)      |
 //	  |  <------------------ Draining          |   no new batches; acks still come
 //
 // Whatever a stream did not acknowledge when it ends is sent again, with the same sequence number and
-// `redelivered` set, on another one.
+// `redelivered` set, on another one. An uplink may have streams to several collectors; a batch is on one at a time.
 //
 // The filter encodes and decodes these messages by hand (collector/record), because protobuf reflection
 // does not belong in a Wasm module; fuzz tests hold both forms together.

@@ -23,9 +23,9 @@ const (
 	fieldBatchRecords     protowire.Number = 4
 	fieldBatchSettled     protowire.Number = 5
 
-	fieldAnsweredRoute protowire.Number = 1
-	fieldAnsweredLevel protowire.Number = 2
-	fieldAnsweredTotal protowire.Number = 3
+	fieldAnsweredRoute   protowire.Number = 1
+	fieldAnsweredLevel   protowire.Number = 2
+	fieldAnsweredAnswers protowire.Number = 3
 )
 
 // UplinkID is one incarnation of an uplink: random, new for every VM (one for each worker), filter in it and cluster
@@ -64,11 +64,11 @@ func (h *Hello) AppendMessage(dst []byte) []byte {
 	return appendNumber(dst, fieldHelloVersion, uint64(h.Version))
 }
 
-// Answered is how many requests an uplink has answered with a route's answer, since its incarnation began.
+// Answered is how many requests an uplink has answered with a route's answer since it last said so.
 type Answered struct {
-	Route string
-	Level Level
-	Total uint64
+	Route   string
+	Level   Level // that the route asks for
+	Answers uint64
 }
 
 // BatchOverhead is how long an empty Batch is: room for what stands before its records and is known only when
@@ -121,18 +121,18 @@ func (b *Batch) Add(r *Record, body [][]byte) {
 	b.records++
 }
 
-// AddAnswered appends a running total to the batch.
+// AddAnswered appends a line of the ledger to the batch.
 func (b *Batch) AddAnswered(a Answered) {
 	n := sizeText(fieldAnsweredRoute, a.Route) + protowire.SizeTag(fieldAnsweredLevel) +
-		protowire.SizeVarint(uint64(a.Level)) + protowire.SizeTag(fieldAnsweredTotal) + protowire.SizeVarint(a.Total)
+		protowire.SizeVarint(uint64(a.Level)) + protowire.SizeTag(fieldAnsweredAnswers) + protowire.SizeVarint(a.Answers)
 	b.grow(sizeBytes(fieldBatchAnswered, n))
 	b.buf = protowire.AppendTag(b.buf, fieldBatchAnswered, protowire.BytesType)
 	b.buf = protowire.AppendVarint(b.buf, uint64(n))
 	b.buf = appendText(b.buf, fieldAnsweredRoute, a.Route)
 	b.buf = protowire.AppendTag(b.buf, fieldAnsweredLevel, protowire.VarintType)
 	b.buf = protowire.AppendVarint(b.buf, uint64(a.Level))
-	b.buf = protowire.AppendTag(b.buf, fieldAnsweredTotal, protowire.VarintType)
-	b.buf = protowire.AppendVarint(b.buf, a.Total)
+	b.buf = protowire.AppendTag(b.buf, fieldAnsweredAnswers, protowire.VarintType)
+	b.buf = protowire.AppendVarint(b.buf, a.Answers)
 }
 
 // grow makes room for n more bytes, and for the BatchOverhead in a new batch. A large record gets just what it

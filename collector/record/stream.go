@@ -116,8 +116,8 @@ func parseAnswered(raw []byte) (a Answered, err error) {
 			a.Route = text(f.bytes)
 		case fieldAnsweredLevel:
 			a.Level = level(f.scalar)
-		case fieldAnsweredTotal:
-			a.Total = f.scalar
+		case fieldAnsweredAnswers:
+			a.Answers = f.scalar
 		}
 		return nil
 	}, answeredTypes)
@@ -146,19 +146,26 @@ type Ack struct {
 	Sequence uint64
 	Level    Level
 	Refused  []Refused
-	Pending  []int // positions of records whose fate is not known yet
 }
 
-// Refused is a record of the batch that will never be stored.
+// Refused is a record of the batch that Kafka does not take.
 type Refused struct {
-	Index  int // in the batch, from 0
-	Reason string
-	Class  string
+	Index        int // in the batch, from 0
+	Reason       string
+	Class        string
+	DeadLettered bool // it is in the dead-letter topic
 }
 
 // Window replaces the stream's window.
 type Window struct {
-	Bytes int
+	Bytes  int
+	Closed []ClosedTopic
+}
+
+// ClosedTopic is a topic that takes nothing more from routes that ask for a level.
+type ClosedTopic struct {
+	Topic string
+	Level Level
 }
 
 // Field numbers of collectpb.CollectorMessage, Welcome, Ack, Refused and Window.
@@ -177,13 +184,17 @@ const (
 	fieldAckSequence protowire.Number = 1
 	fieldAckLevel    protowire.Number = 2
 	fieldAckRefused  protowire.Number = 3
-	fieldAckPending  protowire.Number = 4
 
-	fieldRefusedIndex  protowire.Number = 1
-	fieldRefusedReason protowire.Number = 2
-	fieldRefusedClass  protowire.Number = 3
+	fieldRefusedIndex        protowire.Number = 1
+	fieldRefusedReason       protowire.Number = 2
+	fieldRefusedClass        protowire.Number = 3
+	fieldRefusedDeadLettered protowire.Number = 4
 
-	fieldWindowBytes protowire.Number = 1
+	fieldWindowBytes  protowire.Number = 1
+	fieldWindowClosed protowire.Number = 2
+
+	fieldClosedTopic protowire.Number = 1
+	fieldClosedLevel protowire.Number = 2
 )
 
 var (
@@ -192,9 +203,10 @@ var (
 	welcomeTypes = types{
 		none, protowire.BytesType, protowire.VarintType, protowire.BytesType, protowire.VarintType, protowire.BytesType,
 	}
-	ackTypes     = types{none, protowire.VarintType, protowire.VarintType, protowire.BytesType, protowire.BytesType}
-	refusedTypes = types{none, protowire.VarintType, protowire.BytesType, protowire.BytesType}
-	windowTypes  = types{none, protowire.VarintType}
+	ackTypes     = types{none, protowire.VarintType, protowire.VarintType, protowire.BytesType}
+	refusedTypes = types{none, protowire.VarintType, protowire.BytesType, protowire.BytesType, protowire.VarintType}
+	windowTypes  = types{none, protowire.VarintType, protowire.BytesType}
+	closedTypes  = types{none, protowire.BytesType, protowire.VarintType}
 )
 
 // ParseCollectorMessage reads an encoded CollectorMessage. What it returns points into raw. A message of a
@@ -274,8 +286,6 @@ func parseAck(raw []byte) (*Ack, error) {
 			r, err := parseRefused(f.bytes)
 			a.Refused = append(a.Refused, r)
 			return err
-		case fieldAckPending:
-			return packed(f.bytes, func(v uint64) { a.Pending = append(a.Pending, clampInt32(v)) })
 		}
 		return nil
 	}, ackTypes)
@@ -294,6 +304,8 @@ func parseRefused(raw []byte) (r Refused, err error) {
 			r.Reason = text(f.bytes)
 		case fieldRefusedClass:
 			r.Class = text(f.bytes)
+		case fieldRefusedDeadLettered:
+			r.DeadLettered = f.scalar != 0
 		}
 		return nil
 	}, refusedTypes)
@@ -303,8 +315,13 @@ func parseRefused(raw []byte) (r Refused, err error) {
 func parseWindow(raw []byte) (*Window, error) {
 	w := &Window{}
 	err := fields(raw, func(f field) error {
-		if f.number == fieldWindowBytes {
+		switch f.number {
+		case fieldWindowBytes:
 			w.Bytes = clampInt32(f.scalar)
+		case fieldWindowClosed:
+			c, err := parseClosed(f.bytes)
+			w.Closed = append(w.Closed, c)
+			return err
 		}
 		return nil
 	}, windowTypes)
@@ -312,4 +329,17 @@ func parseWindow(raw []byte) (*Window, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+func parseClosed(raw []byte) (c ClosedTopic, err error) {
+	err = fields(raw, func(f field) error {
+		switch f.number {
+		case fieldClosedTopic:
+			c.Topic = text(f.bytes)
+		case fieldClosedLevel:
+			c.Level = level(f.scalar)
+		}
+		return nil
+	}, closedTypes)
+	return c, err
 }

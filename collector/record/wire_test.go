@@ -151,7 +151,7 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 		for _, a := range answered {
 			b.AddAnswered(a)
 			want.Answered = append(want.Answered,
-				&collectpb.Answered{Route: a.Route, Level: collectpb.Level(a.Level), Total: a.Total})
+				&collectpb.Answered{Route: a.Route, Level: collectpb.Level(a.Level), Answers: a.Answers})
 		}
 		for _, h := range []Head{{1, false, 0}, {1, true, 1}, {math.MaxUint64, true, math.MaxUint64}} {
 			raw := b.Message(h)
@@ -209,14 +209,17 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 		"ack": {
 			&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{Ack: &collectpb.Ack{
 				Sequence: 9, Level: collectpb.Level_LEVEL_KAFKA,
-				Refused: []*collectpb.Refused{{Index: 3, Reason: "too large", Class: "too_large"}}, Pending: []uint32{1, 300}}}},
-			CollectorMessage{Ack: &Ack{Sequence: 9, Level: LevelKafka, Refused: []Refused{{3, "too large", "too_large"}},
-				Pending: []int{1, 300}}},
+				Refused: []*collectpb.Refused{
+					{Index: 3, Reason: "too large", Class: "too_large"},
+					{Index: 4, Reason: "no", Class: "rejected", DeadLettered: true}}}}},
+			CollectorMessage{Ack: &Ack{Sequence: 9, Level: LevelKafka, Refused: []Refused{
+				{3, "too large", "too_large", false}, {4, "no", "rejected", true}}}},
 		},
 		"window": {
 			&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{
-				Window: &collectpb.Window{Bytes: math.MaxUint64}}},
-			CollectorMessage{Window: &Window{Bytes: math.MaxInt32}},
+				Window: &collectpb.Window{Bytes: math.MaxUint64, Closed: []*collectpb.ClosedTopic{
+					{Topic: "leads", Level: collectpb.Level_LEVEL_DISK}, {Topic: "orders"}}}}},
+			CollectorMessage{Window: &Window{Bytes: math.MaxInt32, Closed: []ClosedTopic{{"leads", LevelDisk}, {"orders", 0}}}},
 		},
 		"closed window": {
 			&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{Window: &collectpb.Window{}}},

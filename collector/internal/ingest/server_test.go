@@ -209,7 +209,7 @@ func batch(sequence uint64, redelivered bool, route string, records, body int) [
 		r := sample(route, body)
 		b.Add(r, [][]byte{r.Body})
 	}
-	b.AddAnswered(record.Answered{Route: route, Level: record.LevelMemory, Total: sequence * uint64(records)})
+	b.AddAnswered(record.Answered{Route: route, Level: record.LevelMemory, Answers: sequence * uint64(records)})
 	return b.Message(record.Head{Sequence: sequence, Redelivered: redelivered})
 }
 

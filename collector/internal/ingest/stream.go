@@ -204,14 +204,7 @@ func (st *stream) accept(b *record.Received, length int) {
 		}
 		items = append(items, produce.Item{Index: i, Record: r})
 	}
-	s.ledger.report(st.uplink, b, func(route string, level record.Level) (n uint64) {
-		for i := range items {
-			if r := &items[i].Record; r.Route == route && r.Ack == level {
-				n++
-			}
-		}
-		return n
-	})
+	s.ledger.report(b)
 	st.account.take(bytes)
 	st.mu.Lock()
 	st.open++

@@ -151,7 +151,7 @@ func (u *Uplink) receive(id Stream, message []byte) {
 // promise nothing beyond its own memory, and the levels that collectors acknowledge are all higher.
 func (u *Uplink) acknowledge(s *stream, ack *record.Ack) {
 	i := slices.IndexFunc(s.inflight, func(b *batch) bool { return b.sequence == ack.Sequence })
-	if i < 0 || ack.Level < record.LevelDisk || len(ack.Pending) > 0 {
+	if i < 0 || ack.Level < record.LevelDisk {
 		return
 	}
 	// Only now, not with the welcome: a batch that breaks every stream must not be tried without a pause.

@@ -212,7 +212,7 @@ func (u *Uplink) Add(r *record.Record, body [][]byte, reserved int, count *Count
 	before := u.pending.Len()
 	u.pending.Add(r, body)
 	u.stored += u.pending.Len() - before
-	count.Total++
+	count.Answers++
 	if !count.changed {
 		count.changed = true
 		u.counts = append(u.counts, count)
@@ -246,7 +246,7 @@ func (u *Uplink) seal() {
 	before := u.pending.Len()
 	for _, c := range u.counts {
 		u.pending.AddAnswered(c.Answered)
-		c.changed = false
+		c.Answers, c.changed = 0, false
 	}
 	u.stored += u.pending.Len() - before - u.countsBytes
 	u.counts, u.countsBytes = u.counts[:0], 0
