@@ -38,6 +38,10 @@ func (l Level) String() string {
 	return "unspecified"
 }
 
+// Direct reports whether records of routes that ask for the level pass a collector's disk by: only Kafka settles them.
+// Records of a batch are all direct or all not.
+func (l Level) Direct() bool { return l == LevelKafka }
+
 // Header is one HTTP header or trailer: the name in lower case, the value as received (any bytes).
 type Header struct {
 	Name, Value string

@@ -21,7 +21,7 @@ func (*sink) Warn(string)                     {}
 func BenchmarkAdd(b *testing.B) {
 	h := &sink{}
 	u := New(config(), h, &Stats{})
-	count := u.Count("leads", record.LevelMemory)
+	route := u.Route("leads", "leads", record.LevelMemory, 0)
 	r := &record.Record{
 		ID: record.NewID(time.Unix(1, 0)), Received: time.Unix(1, 0), Route: "leads", Topic: "leads", Method: "POST",
 		Scheme: "https", Authority: "shop.example", Path: "/leads", Source: "10.0.0.1:1234",
@@ -32,15 +32,15 @@ func BenchmarkAdd(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	u.Add(r, body, 0, count)
+	u.Add(route, r, body, 0, nil)
 	u.Received(1, raw)
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
-		if u.Add(r, body, 0, count) != Taken {
+		if u.Add(route, r, body, 0, nil) != Taken {
 			b.Fatal("refused")
 		}
 		if n%100 == 99 {
-			for sequence := u.sequence - uint64(len(u.current.inflight)) + 1; len(u.current.inflight) > 0; sequence++ {
+			for sequence := u.sequence - uint64(len(u.streams[0].inflight)) + 1; len(u.streams[0].inflight) > 0; sequence++ {
 				raw, err := proto.Marshal(ack(int(sequence)))
 				if err != nil {
 					b.Fatal(err)

@@ -8,38 +8,67 @@ import (
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
+// The pace of reconnecting: the n-th attempt in a row waits a random time up to backoffBase·2ⁿ, at most
+// backoffMax. A stream is given up when it is silent for silenceTimeout: a collector says something at least
+// once a second.
+const (
+	backoffBase    = 50 * time.Millisecond
+	backoffMax     = 2 * time.Second
+	silenceTimeout = 5 * time.Second
+)
+
+// Streams live for hours, and collectors come and go. So an uplink tries now and then where a new stream gets to: a
+// collector that it has no stream to yet takes the place of the one that it has had for longest. Every uplink does so at
+// least once in probeMax, so a new collector has its share within a minute. While there are fewer streams than wanted the
+// pause begins at probeMin and doubles.
+const (
+	probeMin = 2 * time.Second
+	probeMax = 40 * time.Second
+)
+
 // stream is one open stream and what is unacknowledged on it.
 type stream struct {
 	id       Stream
-	welcome  bool // the collector has answered Hello
-	window   int  // bytes that may be in flight
+	welcome  bool   // the collector has answered Hello
+	instance string // of the collector
+	leaving  bool   // draining or retired: only acks are expected
+	window   int    // bytes that may be in flight
+	closed   map[laneKey]bool
 	inflight []*batch
 	bytes    int           // of inflight
 	silent   time.Duration // since the collector was last heard
 }
 
-// fits reports whether a batch may be sent now. A batch larger than the window goes when nothing else is in
+// fits reports whether size bytes of a lane may be sent now. A batch larger than the window goes when nothing else is in
 // flight: it could never go otherwise.
-func (s *stream) fits(size int) bool {
-	if len(s.inflight) == 0 {
+func (s *stream) fits(l *lane, size int) bool {
+	switch {
+	case s.leaving || !s.welcome:
+		return false
+	case l.topic == "": // a report
+		return true
+	case s.closed[l.laneKey]:
+		return false
+	case len(s.inflight) == 0:
 		return s.window > 0
 	}
 	return s.bytes+size <= s.window
 }
 
-func (u *Uplink) streams() []*stream {
-	all := slices.Clone(u.leaving)
-	if u.current != nil {
-		all = append(all, u.current)
+// leastLoaded returns the stream with the least in flight of those that take size bytes of a lane, the oldest of equal
+// ones, so that the order of records is kept while there is little to do; nil where none does.
+func (u *Uplink) leastLoaded(l *lane, size int) *stream {
+	var best *stream
+	for _, s := range u.streams {
+		if s.fits(l, size) && (best == nil || s.bytes < best.bytes) {
+			best = s
+		}
 	}
-	return all
+	return best
 }
 
 func (u *Uplink) find(id Stream) *stream {
-	if u.current != nil && u.current.id == id {
-		return u.current
-	}
-	for _, s := range u.leaving {
+	for _, s := range u.streams {
 		if s.id == id {
 			return s
 		}
@@ -47,27 +76,49 @@ func (u *Uplink) find(id Stream) *stream {
 	return nil
 }
 
-// open tries to start a stream, unless it is too early after the last attempt.
-func (u *Uplink) open() {
-	if !u.wanting {
+// serving returns how many streams batches go to, and whether another one is being opened.
+func (u *Uplink) serving() (n int, opening bool) {
+	for _, s := range u.streams {
+		switch {
+		case s.leaving:
+		case s.welcome:
+			n++
+		default:
+			opening = true
+		}
+	}
+	return n, opening
+}
+
+// reach sees to it that there are streams, or soon will be.
+func (u *Uplink) reach() {
+	serving, opening := u.serving()
+	if serving == 0 && !u.wanting {
 		u.wanting, u.wantedSince = true, u.now
 	}
-	if u.now < u.nextAttempt {
-		return
+	switch {
+	case opening:
+	case serving == 0 && u.now >= u.nextAttempt:
+		u.backOff()
+		u.open()
+	case serving > 0 && u.now >= u.nextProbe:
+		u.putOffProbe(serving)
+		u.open()
 	}
-	u.backOff()
+}
+
+func (u *Uplink) open() {
 	id, err := u.host.Open()
 	if err == nil {
 		u.stats.StreamsOpened++
-		u.current = &stream{id: id}
+		u.streams = append(u.streams, &stream{id: id})
 		if err = u.host.Send(id, u.config.Hello.AppendMessage(nil)); err == nil {
 			return
 		}
 		u.host.Cancel(id)
-		u.current = nil
+		u.forget(u.find(id))
 	}
-	u.stats.StreamsLost++
-	u.warnLost(err.Error())
+	u.lost(err.Error())
 }
 
 // backOff puts the attempt after this one off by a random time that doubles with every attempt in a row. The first
@@ -78,9 +129,26 @@ func (u *Uplink) backOff() {
 	u.attempts++
 }
 
-// warnLost says that collectors cannot be reached, at the first and then every tenth attempt in a row.
-func (u *Uplink) warnLost(reason string) {
-	if u.attempts%10 == 1 {
+// putOffProbe is told how many streams serve.
+func (u *Uplink) putOffProbe(serving int) {
+	limit := probeMax
+	if serving < u.config.Streams {
+		limit = min(probeMin<<min(u.probes, 10), probeMax)
+		u.probes++
+	}
+	u.nextProbe = u.now + limit/2 + time.Duration(u.config.Rand.Int64N(int64(limit/2)))
+}
+
+// probeSoon has a stream replaced that serves no more.
+func (u *Uplink) probeSoon(at time.Duration) {
+	u.probes, u.nextProbe = 0, min(u.nextProbe, at)
+}
+
+// lost counts a stream that ended otherwise than it should, and says that collectors cannot be reached, at the first and
+// then every tenth attempt in a row.
+func (u *Uplink) lost(reason string) {
+	u.stats.StreamsLost++
+	if serving, _ := u.serving(); serving == 0 && u.attempts%10 == 1 {
 		u.host.Warn(fmt.Sprintf("no stream to a collector (attempt %d, %d bytes held): %s",
 			u.attempts, u.HeldBytes(), reason))
 	}
@@ -101,16 +169,22 @@ func (u *Uplink) end(id Stream, reason string) {
 	if s == nil {
 		return
 	}
-	if s == u.current {
-		u.current = nil
-	} else {
-		u.leaving = slices.DeleteFunc(u.leaving, func(other *stream) bool { return other == s })
+	u.forget(s)
+	if s.welcome && !s.leaving {
+		u.backOff() // or a batch that breaks every stream would do so without a pause
+		u.probeSoon(u.nextAttempt)
 	}
 	if !s.welcome || len(s.inflight) > 0 {
-		u.stats.StreamsLost++
-		u.warnLost(reason)
+		u.lost(reason)
 	}
-	u.requeue(s.inflight)
+	for _, b := range s.inflight {
+		b.lane.requeue(b)
+		u.activate(b.lane)
+	}
+}
+
+func (u *Uplink) forget(s *stream) {
+	u.streams = slices.DeleteFunc(u.streams, func(other *stream) bool { return other == s })
 }
 
 // Received takes a message from a collector; the uplink does not keep it.
@@ -136,10 +210,16 @@ func (u *Uplink) receive(id Stream, message []byte) {
 	s.silent = 0
 	switch {
 	case m.Welcome != nil:
-		s.welcome, s.window = true, m.Welcome.Window
-		u.wanting = false
+		u.welcome(s, m.Welcome)
 	case m.Window != nil:
 		s.window = m.Window.Bytes
+		s.closed = nil
+		for _, c := range m.Window.Closed {
+			if s.closed == nil {
+				s.closed = map[laneKey]bool{}
+			}
+			s.closed[laneKey{c.Topic, c.Level.Direct()}] = true
+		}
 	case m.Ack != nil:
 		u.acknowledge(s, m.Ack)
 	case m.Draining:
@@ -147,35 +227,58 @@ func (u *Uplink) receive(id Stream, message []byte) {
 	}
 }
 
-// acknowledge forgets a batch whose records are all stored or refused. Any level will do: the uplink's answers
-// promise nothing beyond its own memory, and the levels that collectors acknowledge are all higher.
+// welcome begins to use a stream, unless there is one to the same collector already.
+func (u *Uplink) welcome(s *stream, w *record.Welcome) {
+	s.welcome, s.window, s.instance = true, w.Window, string(w.Instance)
+	u.wanting = false
+	serving, oldest := 0, (*stream)(nil)
+	for _, other := range u.streams {
+		switch {
+		case other.leaving || !other.welcome:
+		case other != s && other.instance == s.instance && s.instance != "":
+			u.host.Cancel(s.id)
+			u.forget(s)
+			return
+		default:
+			serving++
+			if oldest == nil {
+				oldest = other
+			}
+		}
+	}
+	if serving > u.config.Streams {
+		u.retire(oldest)
+	}
+	if serving < u.config.Streams {
+		u.probeSoon(u.now)
+	} else {
+		u.putOffProbe(serving)
+	}
+}
+
+// acknowledge forgets a batch of which every record is stored or refused.
 func (u *Uplink) acknowledge(s *stream, ack *record.Ack) {
 	i := slices.IndexFunc(s.inflight, func(b *batch) bool { return b.sequence == ack.Sequence })
-	if i < 0 || ack.Level < record.LevelDisk {
+	if i < 0 {
+		return
+	}
+	b := s.inflight[i]
+	if ack.Level < record.LevelDisk || b.lane.direct && ack.Level < record.LevelKafka {
 		return
 	}
 	// Only now, not with the welcome: a batch that breaks every stream must not be tried without a pause.
 	u.attempts = 0
-	b := s.inflight[i]
 	s.inflight = slices.Delete(s.inflight, i, i+1)
 	s.bytes -= b.Len()
-	u.stored -= b.Len()
-	records := b.Records()
-	u.recycle(b.Batch)
-	refused := min(len(ack.Refused), records)
-	u.stats.Refused += uint64(refused)
-	u.stats.Stored += uint64(records - refused)
-	if refused > 0 {
-		u.host.Warn(fmt.Sprintf("a collector refused %d records of batch %d; the first: %s", refused, b.sequence,
-			ack.Refused[0].Reason))
-	}
+	b.lane.inflight--
+	u.settle(b, ack)
 	u.cancelLeaving(s)
 }
 
 // Retire has streams that are open now replaced.
 func (u *Uplink) Retire(which func(Stream) bool) {
 	u.run(func() {
-		for _, s := range u.streams() {
+		for _, s := range slices.Clone(u.streams) {
 			if which(s.id) {
 				u.retire(s)
 			}
@@ -186,16 +289,18 @@ func (u *Uplink) Retire(which func(Stream) bool) {
 // retire makes s a leaving stream: it gets no more batches, and is canceled when what is in flight on it is
 // acknowledged.
 func (u *Uplink) retire(s *stream) {
-	if s == u.current {
-		u.current = nil
-		u.leaving = append(u.leaving, s)
+	if !s.leaving {
+		s.leaving = true
+		if s.welcome {
+			u.probeSoon(u.now)
+		}
 	}
 	u.cancelLeaving(s)
 }
 
 func (u *Uplink) cancelLeaving(s *stream) {
-	if s != u.current && len(s.inflight) == 0 {
+	if s.leaving && len(s.inflight) == 0 {
 		u.host.Cancel(s.id)
-		u.leaving = slices.DeleteFunc(u.leaving, func(other *stream) bool { return other == s })
+		u.forget(s)
 	}
 }

@@ -1,24 +1,26 @@
-// Package uplink is the filter's side of the stream to the collectors, as a pure state machine: it gathers
+// Package uplink is the filter's side of the streams to the collectors, as a pure state machine: it gathers
 // records into batches, keeps every batch until a collector says that it is stored, sends it again when a
-// stream ends before that, and says no when there is no room. It makes no host calls of its own and has no
-// clock; whoever drives it calls Tick.
+// stream ends before that, tells requests that wait for it, and says no when there is no room. It makes no host
+// calls of its own and has no clock; whoever drives it calls Tick.
 //
-//	Reserve ─▶ Add ─▶ pending ─seal▶ queue ─send▶ stream.inflight ─Ack▶ gone
-//	                                   ▲                │
-//	                                   └── stream ends ─┘
+//	Reserve ─▶ Add ─▶ lane.pending ─seal▶ lane.queue ─send▶ stream.inflight ─Ack▶ gone, and who waits is told
+//	                                         ▲                   │
+//	                                         └── stream ends ────┘
+//
+// A lane holds the records of one topic and one class of storage (see record.Level.Direct), so that none waits
+// for another topic's.
 //
 // Invariants:
-//   - a record that Add took is in exactly one of pending, queue and the streams' inflight lists until it is
-//     acknowledged, so an answer given for it can be kept;
+//   - a record that Add took is in exactly one of its lane's pending and queue and the streams' inflight lists
+//     until it is acknowledged, so an answer given for it can be kept;
 //   - nothing is taken that would bring reserved and stored bytes together above MaxBufferBytes;
-//   - sequence numbers are given once, when a batch is sealed, and stay with the batch;
-//   - queue is ordered by sequence, and what was sent before goes first.
+//   - a sequence number is given once, when a batch is first sent, and the batch does not change any more;
+//   - a queue begins with what was sent before, by sequence.
 //
 // An Uplink belongs to one Wasm VM and so to one thread; it is not safe for concurrent use.
 package uplink
 
 import (
-	"cmp"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -32,7 +34,7 @@ type Stream uint32
 // Host is what an uplink asks of the proxy. Its methods may call Received and Closed before they return: the
 // uplink then deals with that once it has finished what it is doing.
 type Host interface {
-	// Open starts a stream to the collectors.
+	// Open starts a stream to one of the collectors, whichever the proxy's load balancing picks.
 	Open() (Stream, error)
 	// Send writes a message, which the host copies.
 	Send(s Stream, message []byte) error
@@ -59,18 +61,9 @@ type Limits struct {
 	MaxBatchBytes int
 	// UnreachableTimeout is how long records are taken while no stream is welcome anywhere.
 	UnreachableTimeout time.Duration
+	// Streams is how many collectors to hold streams to, where there are as many.
+	Streams int
 }
-
-// The pace of reconnecting: the n-th attempt in a row waits a random time up to backoffBase·2ⁿ, at most
-// backoffMax. A stream is given up when it is silent for silenceTimeout: a collector says something at least
-// once a second.
-const (
-	backoffBase    = 50 * time.Millisecond
-	backoffMax     = 2 * time.Second
-	silenceTimeout = 5 * time.Second
-	// longestTick keeps a worker that was stopped for a while from blaming its collector for the silence.
-	longestTick = time.Second
-)
 
 // Refusal says why a record was not taken. The zero value is "taken".
 type Refusal uint8
@@ -79,12 +72,13 @@ type Refusal uint8
 const (
 	Taken        Refusal = iota
 	BufferFull           // MaxBufferBytes are held
-	WindowClosed         // the collector takes no more for now
+	WindowClosed         // the collectors take no more for now
+	TopicClosed          // what is held of the topic, here or at a collector, is its share
 	Unreachable          // no collector for longer than UnreachableTimeout
 )
 
 // Refusals lists every reason to refuse.
-var Refusals = []Refusal{BufferFull, WindowClosed, Unreachable}
+var Refusals = []Refusal{BufferFull, WindowClosed, TopicClosed, Unreachable}
 
 // String returns the reason as metrics spell it.
 func (r Refusal) String() string {
@@ -95,6 +89,8 @@ func (r Refusal) String() string {
 		return "buffer_full"
 	case WindowClosed:
 		return "window_closed"
+	case TopicClosed:
+		return "topic_closed"
 	case Unreachable:
 		return "unreachable"
 	}
@@ -106,10 +102,15 @@ type Stats struct {
 	Batches       uint64 // sent for the first time
 	Resent        uint64 // batches sent again
 	Stored        uint64 // records that a collector has stored
-	Refused       uint64 // records that a collector will never store
+	DeadLettered  uint64 // records that their topic does not take, and the dead-letter topic has
+	Refused       uint64 // records that will never be stored
 	StreamsOpened uint64
 	StreamsLost   uint64 // ended with something unacknowledged, or before they were welcome
+	BatchRecords  []int  // how many records the latest batches had; whoever reads it empties it
 }
+
+// maxBatchRecords bounds Stats.BatchRecords.
+const maxBatchRecords = 1000
 
 // Uplink is the state machine.
 type Uplink struct {
@@ -117,35 +118,33 @@ type Uplink struct {
 	host   Host
 	now    time.Duration // as of the last Tick
 
-	pending record.Batch
-	aged    bool           // pending has seen a tick
-	spare   []record.Batch // empty, with memory to use again: fresh memory is cold memory
-	spared  int            // bytes of that memory
-	queue   []*batch
-	current *stream   // where batches go; nil when there is none
-	leaving []*stream // draining or retired: only acks are expected
-	ended   []ended   // streams that ended while busy
-	heard   []heard   // messages that came while busy
+	lanes   map[laneKey]*lane
+	active  []*lane // those with something to send, the next one first
+	reports *lane   // batches without records
+	streams []*stream
+	ended   []ended // streams that ended while busy
+	heard   []heard // messages that came while busy
 	busy    bool
 
-	sequence uint64
-	reserved int // bytes of bodies not yet whole
-	stored   int // bytes in pending, queue and inflight
+	sequence  uint64
+	unsettled []*batch // sent and not acknowledged, by sequence, with some settled ones in between
+
+	spare    []record.Batch // empty, with memory to use again: fresh memory is cold memory
+	spared   int            // bytes of that memory
+	reserved int            // bytes of bodies not yet whole
+	stored   int            // bytes of records in lanes and streams, and of what goes with them
 
 	attempts    int           // to open a stream, since something was last acknowledged
 	nextAttempt time.Duration // not before
+	probes      int           // that found no other collector, in a row
+	nextProbe   time.Duration
 	wanting     bool          // a stream has been wanted, and none welcome, ...
 	wantedSince time.Duration // ... since then
 
-	counts      []*Count // that changed since the last batch
-	countsBytes int      // what they will add to it, at most; part of stored
-	stats       *Stats
-}
-
-type batch struct {
-	record.Batch
-	sequence uint64
-	sent     bool
+	changed      []*Route // with answers that have not been reported
+	changedBytes int      // what they will add to a batch, at most; part of stored
+	reportDue    bool     // they have seen a tick
+	stats        *Stats
 }
 
 type ended struct {
@@ -161,23 +160,11 @@ type heard struct {
 // New returns an uplink that has nothing to do yet. It opens no stream before there is a record to send. What it
 // does is added to stats.
 func New(config Config, host Host, stats *Stats) *Uplink {
-	return &Uplink{config: config, host: host, stats: stats}
+	return &Uplink{config: config, host: host, stats: stats, lanes: map[laneKey]*lane{}, reports: &lane{}}
 }
 
 // SetLimits changes the limits. What is held already stays.
 func (u *Uplink) SetLimits(l Limits) { u.config.Limits = l }
-
-// Count is a line of the loss ledger: how many requests have been answered for one route and level. It
-// belongs to the uplink that made it.
-type Count struct {
-	record.Answered
-	changed bool
-}
-
-// Count begins a line of the ledger.
-func (u *Uplink) Count(route string, level record.Level) *Count {
-	return &Count{Answered: record.Answered{Route: route, Level: level}}
-}
 
 // Reserve makes room for n more bytes of a body that is not yet whole. What is reserved must be released, or
 // handed to Add.
@@ -197,77 +184,74 @@ func (u *Uplink) Release(n int) {
 	}
 }
 
-// Add takes a whole record, whose body is the concatenation of the chunks and for which `reserved` bytes were
-// reserved; they are given back, whatever the outcome. When the record is taken, the count has been raised
-// for the answer that must follow, and the uplink answers for the record from now on.
-func (u *Uplink) Add(r *record.Record, body [][]byte, reserved int, count *Count) Refusal {
+// Add takes a whole record of a route, whose body is the concatenation of the chunks and for which `reserved` bytes
+// were reserved; they are given back, whatever the outcome. When the record is taken, the uplink answers for it from
+// now on. Without a waiter the request must be answered now, which is counted already; a waiter is told later, but
+// possibly before Add returns.
+func (u *Uplink) Add(route *Route, r *record.Record, body [][]byte, reserved int, waiter Waiter) Refusal {
 	u.Release(reserved)
 	size := record.Size(r, body)
-	if refusal := u.room(size + record.BatchOverhead + count.size()); refusal != Taken {
+	most := size + record.BatchOverhead + route.size()
+	if waiter != nil {
+		most += waitingBytes
+	}
+	if refusal := u.room(route.lane, most); refusal != Taken {
 		return refusal
 	}
-	if u.pending.Records() > 0 && u.pending.Len()+size > u.config.MaxBatchBytes {
-		u.seal()
+	l := route.lane
+	if l.pending.Records() > 0 && l.pending.Len()+size > u.config.MaxBatchBytes {
+		l.seal()
 	}
-	before := u.pending.Len()
-	u.pending.Add(r, body)
-	u.stored += u.pending.Len() - before
-	count.Answers++
-	if !count.changed {
-		count.changed = true
-		u.counts = append(u.counts, count)
-		u.countsBytes += count.size()
-		u.stored += count.size()
+	u.hold(l, l.add(u.spareBatch, r, body))
+	if waiter == nil {
+		u.answered(route)
+	} else {
+		u.hold(l, l.pending.wait(waiter, route, u.now))
 	}
+	u.activate(l)
 	u.run(func() {})
 	return Taken
 }
 
-// size bounds what the line takes in a batch: its route's name, and numbers.
-func (c *Count) size() int { return len(c.Route) + 32 }
+// hold accounts for n more bytes of a lane, or fewer where n is negative.
+func (u *Uplink) hold(l *lane, n int) {
+	l.held += n
+	u.stored += n
+}
 
-// room decides about a record that will add at most size bytes.
-func (u *Uplink) room(size int) Refusal {
-	if u.reserved+u.stored+size > u.config.MaxBufferBytes || size > record.MaxMessageBytes {
+// room decides about a record of a lane that will add at most size bytes.
+func (u *Uplink) room(l *lane, size int) Refusal {
+	free := u.config.MaxBufferBytes - u.reserved - u.stored - size
+	if free < 0 || size > record.MaxMessageBytes {
 		return BufferFull
 	}
-	if s := u.current; s != nil && s.welcome {
-		if s.window == 0 || u.stored > 0 && u.stored+size > s.window {
+	window, onHand, welcome := 0, u.stored-u.changedBytes, false
+	for _, s := range u.streams {
+		switch {
+		case s.leaving:
+			onHand -= s.bytes // its window is gone, and needed no more
+		case s.welcome:
+			welcome = true
+			window += s.window
+			if s.closed[l.laneKey] {
+				return TopicClosed
+			}
+		}
+	}
+	if welcome {
+		if window == 0 || onHand > 0 && onHand+size > window {
 			return WindowClosed
 		}
+		free = min(free, window-onHand-size)
 	} else if u.Unreachable() > u.config.UnreachableTimeout {
 		return Unreachable
 	}
+	// A topic may hold twice what is still free, so that others always find room: the dynamic threshold by which
+	// switches share packet buffers (Choudhury and Hahne, 1998).
+	if l.held > 0 && l.held+size > 2*free {
+		return TopicClosed
+	}
 	return Taken
-}
-
-// seal ends the pending batch: it gets its number and the ledger's changes, and waits to be sent.
-func (u *Uplink) seal() {
-	before := u.pending.Len()
-	for _, c := range u.counts {
-		u.pending.AddAnswered(c.Answered)
-		c.Answers, c.changed = 0, false
-	}
-	u.stored += u.pending.Len() - before - u.countsBytes
-	u.counts, u.countsBytes = u.counts[:0], 0
-	u.sequence++
-	u.queue = append(u.queue, &batch{Batch: u.pending, sequence: u.sequence})
-	u.pending, u.aged = record.Batch{}, false
-	if n := len(u.spare); n > 0 {
-		u.pending, u.spare = u.spare[n-1], u.spare[:n-1]
-		u.spared -= u.pending.Cap()
-	}
-}
-
-// maxSpare bounds the bytes of memory that are kept beyond what is held.
-const maxSpare = 2 << 20
-
-func (u *Uplink) recycle(b record.Batch) {
-	if u.spared+b.Cap() <= maxSpare {
-		b.Reset()
-		u.spare = append(u.spare, b)
-		u.spared += b.Cap()
-	}
 }
 
 // run does something, then whatever came up while it was done, then sends what can be sent.
@@ -292,86 +276,162 @@ func (u *Uplink) run(do func()) {
 	u.busy = false
 }
 
-// pump sends what may be sent: at once when nothing is in flight (latency is then one round trip), otherwise
-// in batches that grow until an acknowledgement or the size limit ends them.
+// pump sends what may be sent: at once when nothing of a lane is in flight (latency is then one round trip), otherwise
+// in batches that grow until an acknowledgement or the size limit ends them. Lanes take turns.
 func (u *Uplink) pump() {
 	if u.stored == 0 {
 		u.wanting = false // whoever wants no stream misses none
 		return
 	}
-	if u.current == nil {
-		u.open()
-	}
-	for s := u.current; s != nil && s == u.current && s.welcome; {
-		if len(u.queue) == 0 {
-			full := u.pending.Len() >= u.config.MaxBatchBytes
-			if u.pending.Records() == 0 || !full && len(s.inflight) > 0 {
-				return
-			}
-			u.seal()
+	u.reach()
+	for blocked := 0; blocked < len(u.active); {
+		l := u.active[0]
+		u.active = u.active[1:]
+		b, s := u.next(l)
+		switch {
+		case l == u.reports && b.sequence == 0 && len(u.changed) == 0: // another batch has taken it all along
+			l.take(b)
+		case s == nil:
+			blocked++
+		default:
+			blocked = 0
+			l.take(b)
+			u.send(s, b)
 		}
-		b := u.queue[0]
-		if !s.fits(b.Len()) {
-			return
+		if l.pending.Records() > 0 || len(l.queue) > 0 {
+			u.active = append(u.active, l)
+		} else {
+			l.active = false
 		}
-		u.queue[0] = nil
-		u.queue = u.queue[1:]
-		u.send(s, b)
 	}
 }
 
+// activate puts a lane among those with something to send.
+func (u *Uplink) activate(l *lane) {
+	if !l.active {
+		l.active = true
+		u.active = append(u.active, l)
+	}
+}
+
+// next returns the batch of a lane that may be sent now and the stream for it; nil where there is none.
+func (u *Uplink) next(l *lane) (*batch, *stream) {
+	b := l.next(u.config.MaxBatchBytes)
+	if b == nil {
+		return nil, nil
+	}
+	return b, u.leastLoaded(l, b.Len()+u.changedBytes)
+}
+
 func (u *Uplink) send(s *stream, b *batch) {
-	if b.sent {
+	redelivered := b.sequence > 0
+	if redelivered {
 		u.stats.Resent++
 	} else {
+		u.sequence++
+		b.sequence = u.sequence
+		u.unsettled = append(u.unsettled, b)
+		u.report(b)
 		u.stats.Batches++
+		if len(u.stats.BatchRecords) < maxBatchRecords {
+			u.stats.BatchRecords = append(u.stats.BatchRecords, b.Records())
+		}
 	}
-	message := b.Message(record.Head{Sequence: b.sequence, Redelivered: b.sent, SettledBelow: u.settledBelow(b.sequence)})
-	b.sent = true
+	for u.unsettled[0].settled {
+		u.unsettled[0] = nil
+		u.unsettled = u.unsettled[1:]
+	}
+	message := b.Message(record.Head{
+		Sequence: b.sequence, Redelivered: redelivered, SettledBelow: u.unsettled[0].sequence,
+	})
 	s.inflight = append(s.inflight, b)
 	s.bytes += b.Len()
+	b.lane.inflight++
 	if err := u.host.Send(s.id, message); err != nil {
 		u.host.Cancel(s.id)
 		u.end(s.id, err.Error())
 	}
 }
 
-// settledBelow returns the lowest number of a batch that is not acknowledged, given one of them.
-func (u *Uplink) settledBelow(lowest uint64) uint64 {
-	if len(u.queue) > 0 {
-		lowest = min(lowest, u.queue[0].sequence)
-	}
-	for _, s := range u.streams() {
-		for _, b := range s.inflight {
-			lowest = min(lowest, b.sequence)
+// settle ends a batch that a collector answers for.
+func (u *Uplink) settle(b *batch, ack *record.Ack) {
+	b.settled = true
+	records, refused := b.Records(), 0
+	for i := range ack.Refused {
+		r := &ack.Refused[i]
+		if r.Index >= records {
+			continue
+		}
+		refused++
+		if r.DeadLettered {
+			u.stats.DeadLettered++
+		} else {
+			u.stats.Refused++
+		}
+		if refused == 1 {
+			u.host.Warn("kafka does not take a record: " + r.Reason)
 		}
 	}
-	return lowest
+	u.stats.Stored += uint64(records - refused)
+	for _, w := range b.waiting {
+		if w.waiter == nil {
+			continue
+		}
+		outcome := Outcome{Level: ack.Level}
+		if i := slices.IndexFunc(ack.Refused, func(r record.Refused) bool { return r.Index == w.index }); i >= 0 {
+			outcome = Outcome{Refused: ack.Refused[i].Class}
+		}
+		if w.waiter.Settled(outcome) && outcome.Refused == "" {
+			u.answered(w.route)
+		}
+	}
+	u.hold(b.lane, -b.cost())
+	u.recycle(b.Batch)
+	b.Batch, b.waiting = record.Batch{}, nil
 }
 
-// requeue puts batches back to be sent on another stream.
-func (u *Uplink) requeue(batches []*batch) {
-	u.queue = append(u.queue, batches...)
-	slices.SortFunc(u.queue, func(a, b *batch) int { return cmp.Compare(a.sequence, b.sequence) })
+// maxSpare bounds the bytes of memory that are kept beyond what is held.
+const maxSpare = 2 << 20
+
+func (u *Uplink) recycle(b record.Batch) {
+	if u.spared+b.Cap() <= maxSpare {
+		b.Reset()
+		u.spare = append(u.spare, b)
+		u.spared += b.Cap()
+	}
 }
+
+func (u *Uplink) spareBatch() (b record.Batch) {
+	if n := len(u.spare); n > 0 {
+		b, u.spare = u.spare[n-1], u.spare[:n-1]
+		u.spared -= b.Cap()
+	}
+	return b
+}
+
+// longestTick keeps a worker that was stopped for a while from blaming its collectors for the silence.
+const longestTick = time.Second
 
 // Tick tells the time, which must not fall. Call it about ten times a second.
 func (u *Uplink) Tick(now time.Duration) {
 	passed := min(now-u.now, longestTick)
 	u.now = now
 	u.run(func() {
-		// What has gathered for a whole tick goes even though something is in flight: an acknowledgement that one slow
-		// topic holds back must not hold back the records of others.
-		if u.pending.Records() > 0 && u.aged {
-			u.seal()
-		}
-		u.aged = u.pending.Records() > 0
-		for _, s := range u.streams() {
+		for _, s := range slices.Clone(u.streams) {
 			if s.silent += passed; s.silent >= silenceTimeout {
 				u.host.Cancel(s.id)
 				u.end(s.id, "the collector has been silent for "+silenceTimeout.String())
 			}
 		}
+		for _, l := range u.active {
+			// Even while something is in flight: it may take long to be acknowledged.
+			if l.pending.Records() > 0 && l.aged {
+				l.seal()
+			}
+			l.aged = l.pending.Records() > 0
+		}
+		u.expire()
+		u.tickReport()
 	})
 }
 
@@ -388,19 +448,22 @@ func (u *Uplink) Idle() bool { return u.stored == 0 }
 
 // Close ends every stream. What is not Idle then is lost.
 func (u *Uplink) Close() {
-	for _, s := range u.streams() {
+	for _, s := range u.streams {
 		u.host.Cancel(s.id)
 	}
-	u.current, u.leaving = nil, nil
+	u.streams = nil
 }
 
 // HeldBytes returns what counts against MaxBufferBytes.
 func (u *Uplink) HeldBytes() int { return u.reserved + u.stored }
 
-// WindowBytes returns the window of the stream that batches go to, 0 where there is none.
+// WindowBytes returns what the collectors take at the moment, on all streams that batches go to.
 func (u *Uplink) WindowBytes() int {
-	if u.current == nil {
-		return 0
+	bytes := 0
+	for _, s := range u.streams {
+		if !s.leaving {
+			bytes += s.window
+		}
 	}
-	return u.current.window
+	return bytes
 }
