@@ -2,6 +2,8 @@
 
 package abi
 
+import "github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+
 // Host stands for the proxy in a native build, where tests set it.
 type Host interface {
 	OpenStream(grpcService, service, method string) (stream, status uint32)
@@ -28,8 +30,13 @@ func CloseStream(pluginContext, stream, status uint32, message string) {
 	}
 }
 
-// setEffectiveContext has nothing to do: a native build has one plugin context.
-func setEffectiveContext(uint32) uint32 { return 0 }
+// setEffectiveContext is for requests alone: a native build has one plugin context, whose calls need no name.
+func setEffectiveContext(context uint32) uint32 {
+	if context != 0 && handlers[context] == nil {
+		_ = proxywasm.SetEffectiveContext(context)
+	}
+	return 0
+}
 
 func grpcStream(grpcService, service, method string) (stream, status uint32) {
 	return host.OpenStream(grpcService, service, method)

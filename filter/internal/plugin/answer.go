@@ -5,33 +5,61 @@ import (
 	"strconv"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+
+	"github.com/marceloboeira/crowd/collector/record"
 )
 
-// RecordIDHeader carries the record's id in an answer.
-const RecordIDHeader = "crowd-record-id"
+// Headers of answers.
+const (
+	RecordIDHeader = "crowd-record-id"
+	AckHeader      = "crowd-ack" // where the record is: memory, disk or kafka
+)
 
 const jsonType = "application/json;charset=UTF-8"
 
-// answer gives the route's answer: the record is the uplink's from now on.
-func (r *request) answer() {
-	headers := make([][2]string, 0, 2)
+// answer gives the route's answer: the record has reached the level.
+func (r *request) answer(level record.Level) {
+	headers := make([][2]string, 0, 3)
 	if r.rule.ContentType != "" {
 		headers = append(headers, [2]string{"content-type", r.rule.ContentType})
 	}
-	headers = append(headers, [2]string{RecordIDHeader, r.record.ID.String()})
+	headers = append(headers, [2]string{RecordIDHeader, r.id.String()}, [2]string{AckHeader, level.String()})
 	r.plugin.vm.metrics.answered.add()
-	r.respond(r.rule.Status, headers, r.rule.Body)
+	r.respond(uint32(r.rule.Status), headers, r.rule.Body)
 }
 
-// answerShed says that there is no room. Retry-After is in seconds and differs, lest all clients come back
-// together.
+// answerShed says that there is no room.
 func (r *request) answerShed() {
 	r.plugin.vm.metrics.shed[r.refusal].add()
-	r.respond(503, [][2]string{
-		{"content-type", jsonType},
-		{"retry-after", strconv.Itoa(1 + rand.IntN(3))},
-	}, []byte(`{"error":"overloaded","reason":"`+r.refusal.String()+`"}`))
+	r.respond(503, [][2]string{{"content-type", jsonType}, retryAfter()},
+		[]byte(`{"error":"overloaded","reason":"`+r.refusal.String()+`"}`))
 }
+
+// answerLate says that the record did not get there in time. It may still do so: whoever tries again can tell the two
+// apart by their ids.
+func (r *request) answerLate() {
+	r.plugin.vm.metrics.late.add()
+	r.respond(503, [][2]string{{"content-type", jsonType}, retryAfter(), {RecordIDHeader, r.id.String()}},
+		[]byte(`{"error":"not stored in time","reason":"ack_timeout"}`))
+}
+
+// retryAfter is in seconds and differs, lest all clients come back together.
+func retryAfter() [2]string { return [2]string{"retry-after", strconv.Itoa(1 + rand.IntN(3))} }
+
+// answerRefused says that Kafka does not take the record in its topic; the class is a record.Refused's. Trying again is
+// of no use, so there is no Retry-After.
+func (r *request) answerRefused(class string) {
+	r.plugin.vm.metrics.rejected.add()
+	status := uint32(500)
+	if class == tooLargeClass {
+		status = 413
+	}
+	r.respond(status, [][2]string{{"content-type", jsonType}, {RecordIDHeader, r.id.String()}},
+		[]byte(`{"error":"rejected","reason":`+strconv.Quote(class)+`}`))
+}
+
+// tooLargeClass is what collectors call a record that is larger than its topic takes (collectpb.Refused).
+const tooLargeClass = "too_large"
 
 func (r *request) answerTooLarge() {
 	r.plugin.vm.metrics.tooLarge.add()
@@ -48,9 +76,9 @@ func (r *request) answerFailed(err error) {
 	r.forget()
 }
 
-func (r *request) respond(status int, headers [][2]string, body []byte) {
+func (r *request) respond(status uint32, headers [][2]string, body []byte) {
 	r.answered = true
-	if err := proxywasm.SendHttpResponse(uint32(status), headers, body, -1); err != nil {
+	if err := proxywasm.SendHttpResponse(status, headers, body, -1); err != nil {
 		proxywasm.LogErrorf("crowd: cannot answer a request of route %s: %v", r.rule.Name, err)
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
+	"github.com/marceloboeira/crowd/collector/collectpb"
 	"github.com/marceloboeira/crowd/filter/internal/abi"
 )
 
@@ -244,6 +245,9 @@ func (c *compiled) hostCall(name string, args []uint64) uint32 {
 		return statusOK
 	case "proxy_increment_metric":
 		c.metrics[c.metricNames[args[0]]] += int64(args[1])
+		return statusOK
+	case "proxy_record_metric":
+		c.metrics[c.metricNames[args[0]]] = int64(args[1])
 		return statusOK
 	case "proxy_set_tick_period_milliseconds":
 		return statusOK
@@ -572,11 +576,9 @@ func TestFiltersOfOtherNamesShareNothing(t *testing.T) {
 		t.Fatal("the second filter's old context waits, though it has nothing")
 	}
 	c.plugin, c.next = pluginContext, 5000
-	for range 2 {
-		id := c.post("/track/1", make([]byte, 1<<20))
-		c.wantAnswer(id, 202, "")
-		c.CompleteHttpContext(id)
-	}
+	id := c.post("/track/1", make([]byte, 2<<20))
+	c.wantAnswer(id, 202, "")
+	c.CompleteHttpContext(id)
 	for c.ahead < 3*handoverTimeout {
 		c.closeStream(c.opened)
 		c.ahead += 100 * time.Millisecond
@@ -656,5 +658,47 @@ func TestHostCallsPerRequest(t *testing.T) {
 	want = map[string]int{"proxy_get_header_map_pairs": 1}
 	if fmt.Sprint(c.calls) != fmt.Sprint(want) {
 		t.Errorf("a request that is not ours makes the host calls %v, want %v", c.calls, want)
+	}
+}
+
+// TestWaitingRequestsSurviveAChangeOfTheConfiguration answers a request of the old configuration when the collector's
+// word for it comes on the new one's stream.
+func TestWaitingRequestsSurviveAChangeOfTheConfiguration(t *testing.T) {
+	const second = 1000
+	c := newCompiled(t, routes, properties)
+	id := c.post("/orders", []byte("order"))
+	c.welcome()
+	c.configure(second, elsewhere)
+	c.closeStream(1)
+	c.untilOpened(2, func() { c.Tick(); c.call(second, "proxy_on_tick") })
+	c.hears = c.opener
+	c.welcome()
+	c.hear(ackAt(collectpb.Level_LEVEL_DISK, 1))
+	c.hears = pluginContext
+	if got := header(c.wantAnswer(id, 200, `{"status":"OK"}`).Headers, AckHeader); got != "disk" {
+		t.Errorf("%s is %q, want disk", AckHeader, got)
+	}
+	c.CompleteHttpContext(id)
+}
+
+// TestAckTimeout lets a request wait for longer than its route allows.
+func TestAckTimeout(t *testing.T) {
+	c := newCompiled(t, routes, properties)
+	id := c.post("/orders", []byte("order"))
+	c.welcome()
+	c.ahead = 1900 * time.Millisecond
+	if c.Tick(); c.GetSentLocalResponse(id) != nil {
+		t.Fatal("answered before its time")
+	}
+	c.ahead = 3 * time.Second
+	c.Tick()
+	r := c.wantAnswer(id, 503, `{"error":"not stored in time","reason":"ack_timeout"}`)
+	if header(r.Headers, "retry-after") == "" || header(r.Headers, RecordIDHeader) != c.records()[0].ID.String() {
+		t.Errorf("headers %v, want retry-after and the record's id", r.Headers)
+	}
+	c.CompleteHttpContext(id)
+	c.hear(ackAt(collectpb.Level_LEVEL_DISK, 1))
+	if late, waiting, answered := c.counter("ack_timeout"), c.gauge("waiting_requests"), c.counter("answered"); late != 1 || waiting != 0 || answered != 0 {
+		t.Errorf("%d late, %d waiting, %d answered, want 1, 0, 0", late, waiting, answered)
 	}
 }

@@ -12,20 +12,25 @@ type metrics struct {
 	configInvalid proxywasm.MetricCounter
 
 	answered  counter // requests answered with their route's answer
-	shed      [4]counter
+	shed      map[uplink.Refusal]*counter
+	late      counter // answered 503: the record did not reach its level in time
+	rejected  counter // answered 413 or 500: Kafka does not take the record
 	tooLarge  counter // answered 413
 	abandoned counter // the client left before its request was whole
 	failed    counter // answered 500: a host call that should not fail did
 
 	batches       counter // sent for the first time
 	resent        counter // batches sent again
+	batchRecords  proxywasm.MetricHistogram
 	stored        counter // records that a collector has stored
+	deadLettered  counter // records that went to the dead-letter topic
 	refused       counter // records that a collector will never store
 	streamsOpened counter
 	streamsLost   counter
 
-	held   gauge // bytes of bodies and records in the filter's memory
-	window gauge // bytes that collectors take at the moment
+	held    gauge // bytes of bodies and records in the filter's memory
+	window  gauge // bytes that collectors take at the moment
+	waiting gauge // requests that wait for their records to reach a level
 }
 
 type counter struct {
@@ -62,36 +67,46 @@ func defineMetrics() *metrics {
 		answered:      define("answered"),
 		tooLarge:      define("too_large"),
 		abandoned:     define("abandoned"),
+		shed:          map[uplink.Refusal]*counter{},
+		late:          define("ack_timeout"),
+		rejected:      define("rejected"),
 		failed:        define("failed"),
 		batches:       define("batches"),
 		resent:        define("batches_resent"),
+		batchRecords:  proxywasm.DefineHistogramMetric("crowd.batch_records"),
 		stored:        define("records_stored"),
+		deadLettered:  define("records_dead_lettered"),
 		refused:       define("records_refused"),
 		streamsOpened: define("streams_opened"),
 		streamsLost:   define("streams_lost"),
 		held:          gauge{metric: proxywasm.DefineGaugeMetric("crowd.held_bytes")},
 		window:        gauge{metric: proxywasm.DefineGaugeMetric("crowd.window_bytes")},
+		waiting:       gauge{metric: proxywasm.DefineGaugeMetric("crowd.waiting_requests")},
 	}
 	for _, r := range uplink.Refusals {
-		m.shed[r] = define("shed." + r.String())
+		m.shed[r] = new(define("shed." + r.String()))
 	}
 	return m
 }
 
 // report brings Envoy's stats up to date with the uplinks.
-func (m *metrics) report(stats *uplink.Stats, links []*link) {
+func (m *metrics) report(stats *uplink.Stats, links []*link, waiting int) {
 	m.batches.total, m.resent.total = stats.Batches, stats.Resent
-	m.stored.total, m.refused.total = stats.Stored, stats.Refused
+	m.stored.total, m.deadLettered.total, m.refused.total = stats.Stored, stats.DeadLettered, stats.Refused
 	m.streamsOpened.total, m.streamsLost.total = stats.StreamsOpened, stats.StreamsLost
 	for _, c := range []*counter{
-		&m.answered, &m.tooLarge, &m.abandoned, &m.failed, &m.batches, &m.resent, &m.stored, &m.refused,
-		&m.streamsOpened, &m.streamsLost,
+		&m.answered, &m.tooLarge, &m.abandoned, &m.failed, &m.late, &m.rejected, &m.batches, &m.resent, &m.stored,
+		&m.deadLettered, &m.refused, &m.streamsOpened, &m.streamsLost,
 	} {
 		c.report()
 	}
 	for _, r := range uplink.Refusals {
 		m.shed[r].report()
 	}
+	for _, n := range stats.BatchRecords {
+		m.batchRecords.Record(uint64(n))
+	}
+	stats.BatchRecords = stats.BatchRecords[:0]
 	held, window := 0, 0
 	for _, l := range links {
 		held += l.uplink.HeldBytes()
@@ -99,4 +114,5 @@ func (m *metrics) report(stats *uplink.Stats, links []*link) {
 	}
 	m.held.report(held)
 	m.window.report(window)
+	m.waiting.report(waiting)
 }

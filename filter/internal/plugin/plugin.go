@@ -72,6 +72,7 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 		MaxBufferBytes:     int(config.MaxBufferBytes),
 		MaxBatchBytes:      int(config.MaxBatchBytes),
 		UnreachableTimeout: time.Duration(config.UnreachableTimeout),
+		Streams:            config.Streams,
 	}
 	p.vm.join(p)
 	return types.OnPluginStartStatusOK
@@ -106,9 +107,9 @@ func property(path ...string) string {
 }
 
 // NewHttpContext begins a request.
-func (p *plugin) NewHttpContext(uint32) types.HttpContext {
+func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
 	p.vm.serving(p)
-	return &request{plugin: p}
+	return &request{plugin: p, context: id}
 }
 
 // OnTick tells uplinks the time. In the call in which p ends it opens no stream: one that failed at once would still be

@@ -17,11 +17,13 @@ import (
 )
 
 const routes = `{
-  "uplink": {"cluster": "collectors", "max_buffer_bytes": "3MiB"},
+  "uplink": {"cluster": "collectors", "streams": 1, "max_buffer_bytes": "3MiB"},
   "routes": [
     {"name": "leads", "match": {"path": "/leads", "methods": ["POST"]}, "topic": "leads", "key": "%REQ(x-tenant)%", "max_body": "1KiB"},
     {"name": "tracking", "match": {"prefix": "/track/"}, "topic": "tracking", "max_body": "2MiB",
-     "answer": {"status": 202, "body": "", "content_type": "text/plain"}}
+     "answer": {"status": 202, "body": "", "content_type": "text/plain"}},
+    {"name": "orders", "match": {"path": "/orders"}, "topic": "orders", "ack": "disk", "ack_timeout": "2s"},
+    {"name": "payments", "match": {"path": "/payments"}, "topic": "orders", "ack": "kafka"}
   ]
 }`
 
@@ -406,6 +408,78 @@ func TestShed(t *testing.T) {
 		e.welcome()
 		e.ack(1)
 		e.wantAnswer(e.post("/track/3", make([]byte, 2<<20)), 202, "")
+	})
+}
+
+func ackAt(level collectpb.Level, sequence uint64, refused ...*collectpb.Refused) *collectpb.CollectorMessage {
+	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{
+		Ack: &collectpb.Ack{Sequence: sequence, Level: level, Refused: refused}}}
+}
+
+func TestAnswersWaitForTheirLevel(t *testing.T) {
+	play(t, routes, func(t *testing.T, e *scene) {
+		order, payment := e.post("/orders", []byte("o")), e.post("/payments", []byte("p"))
+		e.welcome()
+		if n := e.gauge("waiting_requests"); n != 2 {
+			t.Errorf("%d requests wait, want 2", n)
+		}
+		if r := e.GetSentLocalResponse(order); r != nil {
+			t.Fatal("answered before the record was stored")
+		}
+		e.hear(ackAt(collectpb.Level_LEVEL_DISK, 1))
+		r := e.wantAnswer(order, 200, `{"status":"OK"}`)
+		if header(r.Headers, AckHeader) != "disk" || header(r.Headers, RecordIDHeader) != e.records()[0].ID.String() {
+			t.Errorf("headers %v, want the level and the record's id", r.Headers)
+		}
+		e.hear(ackAt(collectpb.Level_LEVEL_DISK, 2))
+		if r := e.GetSentLocalResponse(payment); r != nil {
+			t.Fatal("answered before Kafka had the record")
+		}
+		e.hear(ackAt(collectpb.Level_LEVEL_KAFKA, 2))
+		if got := header(e.wantAnswer(payment, 200, `{"status":"OK"}`).Headers, AckHeader); got != "kafka" {
+			t.Errorf("%s is %q, want kafka", AckHeader, got)
+		}
+		if records := e.records(); records[0].Ack != record.LevelDisk || records[1].Ack != record.LevelKafka {
+			t.Errorf("the records ask for %v and %v", records[0].Ack, records[1].Ack)
+		}
+		memory := e.post("/leads", []byte("l"))
+		if got := header(e.wantAnswer(memory, 200, `{"status":"OK"}`).Headers, AckHeader); got != "memory" {
+			t.Errorf("%s is %q, want memory", AckHeader, got)
+		}
+		if waiting, answered := e.gauge("waiting_requests"), e.counter("answered"); waiting != 0 || answered != 3 {
+			t.Errorf("%d wait, %d answered, want 0 and 3", waiting, answered)
+		}
+	})
+}
+
+func TestRecordsThatKafkaDoesNotTake(t *testing.T) {
+	play(t, routes, func(t *testing.T, e *scene) {
+		large := e.post("/payments", []byte("p"))
+		e.welcome()
+		e.hear(ackAt(collectpb.Level_LEVEL_KAFKA, 1, &collectpb.Refused{Class: "too_large", DeadLettered: true}))
+		e.wantAnswer(large, 413, `{"error":"rejected","reason":"too_large"}`)
+		invalid := e.post("/payments", []byte("p"))
+		e.hear(ackAt(collectpb.Level_LEVEL_KAFKA, 2, &collectpb.Refused{Class: "invalid_topic"}))
+		e.wantAnswer(invalid, 500, `{"error":"rejected","reason":"invalid_topic"}`)
+		if dead, refused := e.counter("records_dead_lettered"), e.counter("records_refused"); dead != 1 || refused != 1 {
+			t.Errorf("%d dead-lettered, %d refused, want one of each", dead, refused)
+		}
+	})
+}
+
+func TestAClientThatLeavesWhileItWaits(t *testing.T) {
+	play(t, routes, func(t *testing.T, e *scene) {
+		id := e.post("/orders", []byte("o"))
+		e.welcome()
+		e.CompleteHttpContext(id)
+		e.hear(ackAt(collectpb.Level_LEVEL_DISK, 1))
+		if r := e.GetSentLocalResponse(id); r != nil {
+			t.Errorf("answered %+v, though nobody is there", r)
+		}
+		if abandoned, waiting, stored := e.counter("abandoned"), e.gauge("waiting_requests"), e.counter("records_stored"); abandoned != 1 ||
+			waiting != 0 || stored != 1 {
+			t.Errorf("%d abandoned, %d wait, %d stored, want 1, 0, 1", abandoned, waiting, stored)
+		}
 	})
 }
 

@@ -10,23 +10,27 @@ import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
 	"github.com/marceloboeira/crowd/collector/record"
+	"github.com/marceloboeira/crowd/filter/internal/abi"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // request is one HTTP request. Its body goes chunk by chunk into the filter's memory and never into Envoy's own buffer,
-// whose limit does not bound it, and the answer is given when the whole of it has arrived: a local reply before
-// that makes Envoy close an HTTP/1 connection.
+// whose limit does not bound it, and the answer is given when the whole of it has arrived, or later: a local reply
+// before that makes Envoy close an HTTP/1 connection.
 type request struct {
 	types.DefaultHttpContext
-	plugin *plugin
+	plugin  *plugin
+	context uint32 // its id
 
 	rule     *route.Rule // nil: not ours, goes on untouched
+	id       record.ID   // given when the request is whole
 	record   record.Record
 	chunks   [][]byte
 	size     int            // bytes of body that have arrived
 	reserved int            // bytes that the uplink has made room for
 	refusal  uplink.Refusal // there was no room: the rest is drained, then the request is shed
+	waiting  bool           // for its record to reach the level that the route asks for
 	answered bool
 }
 
@@ -70,7 +74,7 @@ var secretHeaders = map[string]bool{"authorization": true, "cookie": true, "prox
 // capture notes what the headers say.
 func (r *request) capture(match *route.Request) {
 	r.record = record.Record{
-		Received: time.Now(), Route: r.rule.Name, Ack: record.LevelMemory, Topic: r.rule.Topic, Key: r.rule.Key(match),
+		Received: time.Now(), Route: r.rule.Name, Ack: levels[r.rule.Ack], Topic: r.rule.Topic, Key: r.rule.Key(match),
 		Method: match.Method, Authority: match.Authority, Path: match.Path,
 		Headers: make([]record.Header, 0, len(match.Headers)),
 		Source:  property("source", "address"),
@@ -190,19 +194,60 @@ func (r *request) OnHttpRequestTrailers(int) types.Action {
 	return types.ActionPause
 }
 
-// finish hands the whole request to the uplink and answers.
+// finish hands the whole request to the uplink and answers, unless the record must get somewhere first.
 func (r *request) finish() {
+	var waiter uplink.Waiter
 	if r.refusal == uplink.Taken {
-		r.record.ID = record.NewID(r.record.Received)
-		r.refusal = r.plugin.link.uplink.Add(&r.record, r.chunks, r.reserved, r.plugin.link.count(r.rule.Name))
+		r.id = record.NewID(r.record.Received)
+		r.record.ID = r.id
+		if r.record.Ack != record.LevelMemory {
+			waiter = r
+			r.wait(true)
+		}
+		l := r.plugin.link
+		r.refusal = l.uplink.Add(l.route(r.rule), &r.record, r.chunks, r.reserved, waiter)
 		r.reserved = 0
 	}
-	if r.refusal == uplink.Taken {
-		r.answer()
-	} else {
+	switch {
+	case r.refusal != uplink.Taken:
+		r.wait(false)
 		r.answerShed()
+	case waiter == nil:
+		r.answer(record.LevelMemory)
 	}
 	r.forget()
+}
+
+// wait begins or ends the wait.
+func (r *request) wait(waiting bool) {
+	if r.waiting != waiting {
+		r.waiting = waiting
+		if waiting {
+			r.plugin.vm.waiting++
+		} else {
+			r.plugin.vm.waiting--
+		}
+	}
+}
+
+// Settled implements uplink.Waiter. It is called in whatever context had word from a collector.
+func (r *request) Settled(o uplink.Outcome) (answered bool) {
+	if !r.waiting {
+		return false // the client has left
+	}
+	r.wait(false)
+	err := abi.As(r.context, func() error {
+		switch {
+		case o.Level > 0:
+			r.answer(o.Level)
+		case o.Refused != "":
+			r.answerRefused(o.Refused)
+		default:
+			r.answerLate()
+		}
+		return nil
+	})
+	return err == nil
 }
 
 // forget gives back what the request holds.
@@ -221,5 +266,6 @@ func (r *request) OnHttpStreamDone() {
 	if !r.answered {
 		r.plugin.vm.metrics.abandoned.add()
 	}
+	r.wait(false)
 	r.forget()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/marceloboeira/crowd/collector/record"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // VM is the Wasm VM: what outlives a version of the configuration.
@@ -26,6 +27,7 @@ type VM struct {
 	stats   uplink.Stats // of all uplinks, also those that have ended
 	plugins []*plugin    // those that have begun and not ended; that of the latest configuration or request is the last
 	links   []*link
+	waiting int           // requests
 	leftAt  time.Duration // when the last of them began to leave
 
 	opening   *link         // whose uplink is opening a stream right now
@@ -48,10 +50,17 @@ func (v *VM) now() time.Duration { return time.Since(v.began) }
 type link struct {
 	vm      *VM
 	uplink  *uplink.Uplink
-	name    string                   // of the filter
-	cluster string                   // where its streams go
-	counts  map[string]*uplink.Count // by route
+	name    string // of the filter
+	cluster string // where its streams go
+	routes  map[routeKey]*uplink.Route
 	owners  map[uplink.Stream]*plugin
+}
+
+// routeKey is what an uplink knows of a route.
+type routeKey struct {
+	name, topic string
+	ack         route.Level
+	timeout     time.Duration
 }
 
 // join makes p the newest user of its filter's uplink for its cluster, which begins with its first user.
@@ -79,7 +88,7 @@ func (v *VM) serving(p *plugin) {
 
 func (v *VM) newLink(p *plugin) *link {
 	l := &link{
-		vm: v, name: p.name, cluster: p.cluster, counts: map[string]*uplink.Count{}, owners: map[uplink.Stream]*plugin{},
+		vm: v, name: p.name, cluster: p.cluster, routes: map[routeKey]*uplink.Route{}, owners: map[uplink.Stream]*plugin{},
 	}
 	l.uplink = uplink.New(uplink.Config{
 		Hello: record.Hello{
@@ -286,15 +295,21 @@ func (l *link) abandon(p *plugin) {
 	}
 }
 
-// count returns the ledger's line of a route.
-func (l *link) count(route string) *uplink.Count {
-	c := l.counts[route]
-	if c == nil {
-		c = l.uplink.Count(route, record.LevelMemory)
-		l.counts[route] = c
+// route returns what the uplink keeps of a rule.
+func (l *link) route(rule *route.Rule) *uplink.Route {
+	key := routeKey{rule.Name, rule.Topic, rule.Ack, rule.AckTimeout}
+	r := l.routes[key]
+	if r == nil {
+		r = l.uplink.Route(rule.Name, rule.Topic, levels[rule.Ack], rule.AckTimeout)
+		l.routes[key] = r
 	}
-	return c
+	return r
+}
+
+// levels are those of the route language.
+var levels = map[route.Level]record.Level{
+	route.LevelMemory: record.LevelMemory, route.LevelDisk: record.LevelDisk, route.LevelKafka: record.LevelKafka,
 }
 
 // report brings Envoy's stats up to date.
-func (v *VM) report() { v.metrics.report(&v.stats, v.links) }
+func (v *VM) report() { v.metrics.report(&v.stats, v.links, v.waiting) }
