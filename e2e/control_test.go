@@ -8,7 +8,7 @@ import (
 
 // TestRoutesChange follows the routes file: a new route takes its requests, a broken file changes nothing.
 func TestRoutesChange(t *testing.T) {
-	s := newStack(t, absorbRoutes)
+	s := newStack(t, absorbRoutes, 1)
 	client := newClient(false)
 	status := func(path string) int {
 		r := request{path: path, kind: kindJSON, body: []byte("{}")}
@@ -38,7 +38,7 @@ func TestRoutesChange(t *testing.T) {
 // context in every worker, with its streams.
 func TestNothingIsLostWhenRoutesChange(t *testing.T) {
 	const requests, changes = 10_000, 20
-	s := newStack(t, absorbRoutes)
+	s := newStack(t, absorbRoutes, 1)
 	loaded := make(chan []answer)
 	due := make(chan int, changes)
 	go func() {
@@ -64,7 +64,7 @@ func TestNothingIsLostWhenRoutesChange(t *testing.T) {
 // acknowledged and contexts of the same configuration wait for their end side by side.
 func TestNothingIsLostWhenRoutesGoBackAndForth(t *testing.T) {
 	const requests, changes = 2_000, 10
-	s := newStack(t, absorbRoutes)
+	s := newStack(t, absorbRoutes, 1)
 	warm := load(t, s.gateway, "/orders/large", 10, 2, 100, func(int) {}) // so that the topics' partitions are known
 	s.drained(len(warm))
 	s.kafka.Pause()
@@ -89,7 +89,7 @@ func TestNothingIsLostWhenRoutesGoBackAndForth(t *testing.T) {
 // while there is no collector: the old cluster is gone from Envoy at once, with what was under way on it.
 func TestNothingIsLostWhenTheCollectorsClusterChanges(t *testing.T) {
 	const requests = 6_000
-	s := newStack(t, absorbRoutes)
+	s := newStack(t, absorbRoutes, 1)
 	rename := func(cluster string) {
 		s.writeRoutes("uplink: {cluster: " + cluster + "}\n" + absorbRoutes +
 			"  - {name: probe, match: {path: /" + cluster + "}, topic: probe, answer: {status: 201}}\n")
@@ -101,9 +101,9 @@ func TestNothingIsLostWhenTheCollectorsClusterChanges(t *testing.T) {
 	}
 	answers := loadWhile(t, s.gateway, "/leads", requests, 8, 10_000, requests/4, func() {
 		rename("second")
-		s.collector.kill()
+		s.collectors[0].kill()
 		rename("third")
-		s.startCollector()
+		s.collectors[0].start()
 	})
 	allAnswered(t, answers)
 	s.allStored(requests)

@@ -163,11 +163,32 @@ func (p *process) kill() {
 // stop is SIGTERM, and must succeed.
 func (p *process) stop() {
 	p.t.Helper()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		p.t.Fatalf("crowd %s: %v", strings.Join(p.args, " "), err)
+	p.signal(syscall.SIGTERM)
+	p.succeed()
+}
+
+func (p *process) signal(s syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(s); err != nil {
+		p.t.Fatalf("crowd %s: %v: %v", strings.Join(p.args, " "), s, err)
 	}
+}
+
+// succeed waits for the program's end, which must be a success.
+func (p *process) succeed() {
+	p.t.Helper()
 	if code := p.exit(); code != 0 {
-		p.t.Fatalf("crowd %s: exit status %d after SIGTERM", strings.Join(p.args, " "), code)
+		p.t.Fatalf("crowd %s: exit status %d", strings.Join(p.args, " "), code)
+	}
+}
+
+// ended says whether the program has.
+func (p *process) ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
 	}
 }
 

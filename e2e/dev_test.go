@@ -294,7 +294,7 @@ func TestDevSaysWhatToDo(t *testing.T) {
 
 // TestTail reads a topic as people and programs do.
 func TestTail(t *testing.T) {
-	s := newStack(t, absorbRoutes)
+	s := newStack(t, absorbRoutes, 1)
 	client := newClient(true)
 	sent := []request{
 		{id: 1, path: "/orders/1", kind: kindBinary, body: []byte{0, 0xff, 'x'}},

@@ -25,7 +25,7 @@ func TestNothingIsLostWhenTheConfigurationTurnsInvalid(t *testing.T) {
 	const requests = 200
 	s := newFilterStack(t)
 	s.kafka = kafka.Start(t, kafka.Config{})
-	s.startCollector()
+	s.collectors[0].start()
 	file := filepath.Join(t.TempDir(), "filter.json")
 	serve := func(version, document string) {
 		text, err := json.Marshal(map[string]any{
@@ -47,7 +47,7 @@ func TestNothingIsLostWhenTheConfigurationTurnsInvalid(t *testing.T) {
 			"pathConfigSource": map[string]any{"path": file},
 		}
 	}))
-	s.collector.kill()
+	s.collectors[0].kill()
 	answers := load(t, s.gateway, "/leads", requests, 4, 1_000, func(int) {})
 	allAnswered(t, answers)
 	serve("2", `{"routes": 7}`)
@@ -55,7 +55,7 @@ func TestNothingIsLostWhenTheConfigurationTurnsInvalid(t *testing.T) {
 	s.eventually("all is held, as there is no collector", func() bool {
 		return s.stat("crowd.answered") >= requests && s.stat("crowd.records_stored") == 0 && s.stat("crowd.held_bytes") > 0
 	})
-	s.startCollector()
+	s.collectors[0].start()
 	s.allStored(requests)
 	verify(t, s.kafka, "leads", "/leads", answers, 1_000)
 }
@@ -66,7 +66,7 @@ func TestLargeBodiesUnderASmallBufferLimit(t *testing.T) {
 	const requests = 100
 	s := newFilterStack(t)
 	s.kafka = kafka.Start(t, kafka.Config{Properties: map[string]string{"message.max.bytes": strconv.Itoa(messageLimit)}})
-	s.startCollector()
+	s.collectors[0].start()
 	bootstrap := withFilter(t, s.bootstrap("127.0.0.1:1"), func(filter map[string]any) {
 		delete(filter, "configDiscovery")
 		filter["typed_config"] = filterConfig(t, `{"uplink": {"max_buffer_bytes": "256MiB"},
@@ -162,7 +162,7 @@ func envoyOf(t *testing.T) int {
 func TestFilterInSomebodyElsesEnvoy(t *testing.T) {
 	s := newFilterStack(t)
 	s.kafka = kafka.Start(t, kafka.Config{})
-	s.startCollector()
+	s.collectors[0].start()
 	xdsServer := crowd(t, "xds", "--routes", s.routes, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter",
 		absolute(t, crowdModule))
 	s.start(s.bootstrap(xdsServer.waitFor(`xds listening.* address=(\S+)`)))
@@ -207,7 +207,8 @@ func TestInvalidPluginConfiguration(t *testing.T) {
 // newFilterStack is a stack with routes and nothing else.
 func newFilterStack(t *testing.T) *stack {
 	t.Helper()
-	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml"), collectorAddress: "127.0.0.1:0"}
+	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
+	s.addCollectors(1)
 	s.writeRoutes(absorbRoutes)
 	return s
 }
@@ -218,7 +219,7 @@ func (s *stack) bootstrap(xdsServer string) []byte {
 	backend := httptest.NewServer(echo)
 	s.t.Cleanup(backend.Close)
 	text, err := envoy.FilterBootstrap{
-		NodeID: "e2e", XDS: xdsServer, Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Collector: s.collectorAddress,
+		NodeID: "e2e", XDS: xdsServer, Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Collector: s.collectors[0].address,
 		Backend: strings.TrimPrefix(backend.URL, "http://"),
 	}.JSON()
 	if err != nil {

@@ -20,35 +20,38 @@ import (
 	"github.com/marceloboeira/crowd/xds"
 )
 
-// stack is everything: Kafka, a collector, the xDS server and an Envoy that it configures, each a process of its
-// own on loopback, and a backend for what is not absorbed.
+// stack is everything: Kafka, collectors, the xDS server and an Envoy that it configures, each a process of its own
+// on loopback, and a backend for what is not absorbed.
 type stack struct {
-	t         testing.TB
-	kafka     *kafka.Broker
-	collector *process
-	xds       *process
-	envoy     *envoy.Process
-	routes    string // the file
-	gateway   string // http://host:port
-	log       *output
-
-	collectorAddress string // port 0 before its first start, the same after a restart
-	collectorAdmin   string
+	t          testing.TB
+	kafka      *kafka.Broker
+	collectors []*collector
+	xds        *process
+	envoy      *envoy.Process
+	routes     string // the file
+	gateway    string // http://host:port
+	log        *output
 }
 
-func newStack(t testing.TB, routes string) *stack {
+// newStack starts everything, with so many collectors and flags for them.
+func newStack(t testing.TB, routes string, collectors int, flags ...string) *stack {
 	t.Helper()
-	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml"), collectorAddress: "127.0.0.1:0"}
+	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
 	s.kafka = kafka.Start(t, kafka.Config{Properties: map[string]string{
 		"message.max.bytes": strconv.Itoa(messageLimit),
 	}})
 	s.writeRoutes(routes)
-	s.startCollector()
+	s.addCollectors(collectors, flags...)
+	addresses := make([]string, collectors)
+	for i, c := range s.collectors {
+		c.start()
+		addresses[i] = c.address
+	}
 
 	backend := httptest.NewServer(echo)
 	t.Cleanup(backend.Close)
 	s.xds = crowd(t, "xds", "--routes", s.routes, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter", absolute(t, crowdModule),
-		"--gateway", "127.0.0.1:0", "--collector", s.collectorAddress,
+		"--gateway", "127.0.0.1:0", "--collector", strings.Join(addresses, ","),
 		"--upstream", strings.TrimPrefix(backend.URL, "http://"))
 	bootstrap, err := envoy.GatewayBootstrap{
 		NodeID: "e2e", XDS: s.xds.waitFor(`xds listening.* address=(\S+)`), Admin: "127.0.0.1:0",
@@ -117,14 +120,6 @@ func replaceFile(t testing.TB, path, text string) {
 	}
 }
 
-// startCollector starts the collector, again on the address that it had.
-func (s *stack) startCollector() {
-	s.t.Helper()
-	s.collector = crowd(s.t, "collector", "--listen", s.collectorAddress, "--admin", "127.0.0.1:0", "--kafka", s.kafka.Addr())
-	s.collectorAdmin = s.collector.waitFor(`collector listening.* admin=(\S+)`)
-	s.collectorAddress = s.collector.waitFor(`collector listening.* address=(\S+)`)
-}
-
 // listener waits for one of Envoy's listeners and returns its address.
 func (s *stack) listener(name string) string {
 	s.t.Helper()
@@ -168,22 +163,6 @@ func (s *stack) stat(name string) int {
 		s.t.Fatal(err)
 	}
 	return n
-}
-
-// metric sums the collector's metrics whose lines begin so.
-func (s *stack) metric(begin string) (sum float64) {
-	s.t.Helper()
-	for line := range strings.Lines(get(s.t, "http://"+s.collectorAdmin+"/metrics")) {
-		if strings.HasPrefix(line, begin) {
-			fields := strings.Fields(line)
-			value, err := strconv.ParseFloat(fields[len(fields)-1], 64)
-			if err != nil {
-				s.t.Fatal(err)
-			}
-			sum += value
-		}
-	}
-	return sum
 }
 
 // eventually waits for something that nothing announces.
