@@ -15,6 +15,9 @@ const (
 	headerRoute       = ReservedPrefix + "route"
 	headerSource      = ReservedPrefix + "source"
 	headerRedelivered = ReservedPrefix + "redelivered"
+	headerErrorTopic  = ReservedPrefix + "error-topic"
+	headerErrorClass  = ReservedPrefix + "error-class"
+	headerErrorReason = ReservedPrefix + "error-reason"
 
 	ceSpecVersion = CloudEventsPrefix + "specversion"
 	ceID          = CloudEventsPrefix + "id"
@@ -29,7 +32,8 @@ const (
 //
 // In order: the pseudo-headers `:method`, `:scheme`, `:authority` and `:path`; the request's headers as they
 // were; its trailers as `crowd-trailer-NAME`; `crowd-route` and `crowd-source` (the client's address);
-// `crowd-redelivered: true` where the record may be a repeat; the CloudEvents attributes.
+// `crowd-redelivered: true` where the record may be a repeat; the CloudEvents attributes. In a dead-letter topic
+// those of ErrorHeaders follow.
 func (r *Record) KafkaHeaders(redelivered bool) []Header {
 	h := make([]Header, 0, len(r.Headers)+len(r.Trailers)+12)
 	h = append(h,
@@ -51,6 +55,22 @@ func (r *Record) KafkaHeaders(redelivered bool) []Header {
 		Header{ceSpecVersion, "1.0"}, Header{ceID, r.ID.String()},
 		Header{ceSource, r.Scheme + "://" + r.Authority}, Header{ceType, eventType},
 		Header{ceTime, r.Received.UTC().Format(time.RFC3339Nano)})
+}
+
+// MalformedHeaders returns the headers of bytes that should have been a record: all that is known of them is whether
+// they may be a repeat (`crowd-redelivered: true`). Those of ErrorHeaders follow.
+func MalformedHeaders(redelivered bool) []Header {
+	if !redelivered {
+		return nil
+	}
+	return []Header{{headerRedelivered, "true"}}
+}
+
+// ErrorHeaders returns what a record has in a dead-letter topic beside its own headers: `crowd-error-topic`, the topic
+// that it was meant for, which may be no valid name, or empty where it is not known; `crowd-error-class`, for
+// programs: "too_large", "invalid_topic", "rejected" or "malformed"; `crowd-error-reason`, a sentence for people.
+func ErrorHeaders(topic, class, reason string) []Header {
+	return []Header{{headerErrorTopic, topic}, {headerErrorClass, class}, {headerErrorReason, reason}}
 }
 
 // FromKafka rebuilds a record from what KafkaHeaders and the topic, key and value hold, as far as it goes:
