@@ -10,6 +10,9 @@ import (
 // Other stands for every value beyond a Set's bound, and for values that no label should have.
 const Other = "other"
 
+// Unknown stands for no value at all, as of a record that cannot be read.
+const Unknown = "unknown"
+
 // maxLength is the longest value kept, in bytes; Kafka's topics have up to 249.
 const maxLength = 249
 
@@ -24,7 +27,7 @@ type Set struct {
 // NewSet returns a set of at most max values.
 func NewSet(max int) *Set { return &Set{max: max, seen: map[string]string{}} }
 
-// Value returns v, or Other. The result never shares memory with v, which may be part of a message.
+// Value returns v, or Other, or Unknown where v is empty. The result never shares memory with v, which may be part of a message.
 func (s *Set) Value(v string) string {
 	s.mu.RLock()
 	own, ok := s.seen[v]
@@ -32,7 +35,10 @@ func (s *Set) Value(v string) string {
 	if ok {
 		return own
 	}
-	if v == "" || len(v) > maxLength || !utf8.ValidString(v) {
+	if v == "" {
+		return Unknown
+	}
+	if len(v) > maxLength || !utf8.ValidString(v) {
 		return Other
 	}
 	s.mu.Lock()

@@ -9,7 +9,7 @@ func TestSet(t *testing.T) {
 	s := NewSet(2)
 	for _, c := range []struct{ in, want string }{
 		{"leads", "leads"},
-		{"", Other},
+		{"", Unknown},
 		{"\xff", Other},
 		{strings.Repeat("x", maxLength+1), Other},
 		{"tracking", "tracking"},
