@@ -11,9 +11,6 @@ import (
 // countedRoutes bounds the series that routes make; there is room for every route of a very large document.
 const countedRoutes = 20_000
 
-// unknownRoute is the label of records that could not be parsed.
-const unknownRoute = "unknown"
-
 // metrics are the collector's ledger and load. Routes and levels are those that the uplinks name; the level is
 // the one that the route asks for, so that what was answered can be compared with what was stored.
 type metrics struct {
@@ -63,8 +60,7 @@ func (m *metrics) received(b *record.Received, bytes int) {
 	m.batchBytes.Observe(float64(bytes))
 }
 
-// acknowledged counts what became of the records of a batch. Both lists are in order of index; the refused ones
-// may name records that are not among the items, because they could not be parsed.
+// acknowledged counts what became of the records of a batch. Both lists are in order of index.
 func (m *metrics) acknowledged(items []produce.Item, refused []produce.Refusal) {
 	type kind struct {
 		route string
@@ -80,10 +76,6 @@ func (m *metrics) acknowledged(items []produce.Item, refused []produce.Refusal) 
 	}
 	for i := range items {
 		r := &items[i].Record
-		for len(refused) > 0 && refused[0].Index < items[i].Index {
-			m.refused.WithLabelValues(unknownRoute, refused[0].Class).Inc()
-			refused = refused[1:]
-		}
 		if len(refused) > 0 && refused[0].Index == items[i].Index {
 			m.refused.WithLabelValues(m.routes.Value(r.Route), refused[0].Class).Inc()
 			refused = refused[1:]
@@ -96,7 +88,4 @@ func (m *metrics) acknowledged(items []produce.Item, refused []produce.Refusal) 
 		stored++
 	}
 	flush()
-	for _, r := range refused {
-		m.refused.WithLabelValues(unknownRoute, r.Class).Inc()
-	}
 }

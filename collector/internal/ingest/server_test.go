@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"google.golang.org/grpc"
@@ -25,6 +24,7 @@ import (
 
 	"github.com/marceloboeira/crowd/collector/collectpb"
 	"github.com/marceloboeira/crowd/collector/internal/kafkatest"
+	"github.com/marceloboeira/crowd/collector/internal/label"
 	"github.com/marceloboeira/crowd/collector/internal/produce"
 	"github.com/marceloboeira/crowd/collector/record"
 )
@@ -277,14 +277,22 @@ func TestAMalformedRecordIsRefusedByIndexAndTheOthersAreStored(t *testing.T) {
 	}
 	c.send(append(appendVarint(pb, len(inner)), inner...))
 	b := f.sink.next(t)
-	var indices []int
-	for _, item := range b.items {
-		indices = append(indices, item.Index)
+	var refusals []produce.Refusal
+	for i, item := range b.items {
+		if item.Index != i {
+			t.Errorf("item %d has index %d", i, item.Index)
+		}
+		switch {
+		case item.Malformed != "":
+			refusals = append(refusals, produce.Refusal{Index: i, Class: produce.ClassMalformed, Reason: item.Malformed})
+		case i == 2:
+			refusals = append(refusals, produce.Refusal{Index: i, Class: produce.ClassTopic, Reason: "no such topic"})
+		}
 	}
-	if diff := cmp.Diff([]int{0, 2}, indices); diff != "" {
-		t.Errorf("items (-want +got):\n%s", diff)
+	if body := b.items[3].Record.Body; !slices.Equal(body, []byte{0xff}) {
+		t.Errorf("the bytes of item 3 are %x", body)
 	}
-	b.done([]produce.Refusal{{Index: 2, Class: produce.ClassTopic, Reason: "no such topic"}})
+	b.done(refusals)
 	a := c.ack()
 	var refused []string
 	for _, r := range a.GetRefused() {
@@ -294,7 +302,7 @@ func TestAMalformedRecordIsRefusedByIndexAndTheOthersAreStored(t *testing.T) {
 		refused[1] != "2 no such topic" || !strings.HasPrefix(refused[2], "3 record: malformed message") {
 		t.Errorf("ack %d refuses %q", a.GetSequence(), refused)
 	}
-	if got := testutil.ToFloat64(f.metrics.refused.WithLabelValues(unknownRoute, produce.ClassMalformed)); got != 2 {
+	if got := testutil.ToFloat64(f.metrics.refused.WithLabelValues(label.Unknown, produce.ClassMalformed)); got != 2 {
 		t.Errorf("%v malformed records counted, want 2", got)
 	}
 	if got := testutil.ToFloat64(f.metrics.stored.WithLabelValues("leads", "memory")); got != 1 {

@@ -195,14 +195,13 @@ func (st *stream) accept(b *record.Received, length int) {
 	s.metrics.received(b, length)
 	bytes := int64(length + batchCost)
 	items := make([]produce.Item, 0, len(b.Records))
-	var malformed []produce.Refusal
 	for i, raw := range b.Records {
-		r, err := record.Parse(raw)
-		if err != nil {
-			malformed = append(malformed, produce.Refusal{Index: i, Class: produce.ClassMalformed, Reason: err.Error()})
-			continue
+		item := produce.Item{Index: i}
+		var err error
+		if item.Record, err = record.Parse(raw); err != nil {
+			item.Record, item.Malformed = record.Record{Body: raw}, err.Error()
 		}
-		items = append(items, produce.Item{Index: i, Record: r})
+		items = append(items, item)
 	}
 	s.ledger.report(b)
 	st.account.take(bytes)
@@ -211,14 +210,12 @@ func (st *stream) accept(b *record.Received, length int) {
 	st.mu.Unlock()
 	sequence := b.Sequence
 	s.sink.Produce(items, b.Redelivered, func(refused []produce.Refusal) {
-		if len(malformed) > 0 {
-			refused = slices.Concat(malformed, refused)
-			slices.SortFunc(refused, func(x, y produce.Refusal) int { return x.Index - y.Index })
-		}
-		s.metrics.acknowledged(items, refused)
 		if len(refused) > 0 {
-			s.trouble.Warn("records refused", "records", len(refused), "first", refused[0].Reason)
+			s.trouble.Warn("records refused by their topic", "records", len(refused), "first", refused[0].Reason,
+				"dead_lettered", refused[0].DeadLettered)
 		}
+		refused = slices.DeleteFunc(refused, func(r produce.Refusal) bool { return r.DeadLettered }) // kafka has those
+		s.metrics.acknowledged(items, refused)
 		st.finish(ack{sequence, bytes, refused})
 	})
 }

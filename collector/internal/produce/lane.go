@@ -80,7 +80,6 @@ func (l *lane) send(probe bool) (more bool, err error) {
 			return true, err
 		case l.underWay == 0 && len(l.waiting) == 0:
 			delete(s.lanes, l.topic)
-			s.laneEnded()
 			return false, nil
 		case l.underWay == 0 && probed:
 			return true, nil

@@ -14,7 +14,8 @@ import (
 
 // batch is a batch of an uplink of which not every record's fate is known.
 type batch struct {
-	done func([]Refusal)
+	producer *Producer
+	done     func([]Refusal)
 
 	mu      sync.Mutex
 	left    int
@@ -31,6 +32,7 @@ func (b *batch) finish(refused ...Refusal) {
 	if last {
 		slices.SortFunc(b.refused, func(x, y Refusal) int { return x.Index - y.Index })
 		b.done(b.refused)
+		b.producer.batchDone()
 	}
 }
 
@@ -39,11 +41,18 @@ type entry struct {
 	item        *Item
 	batch       *batch
 	redelivered bool
-	restamped   bool    // Kafka did not take the time of receipt for a timestamp
-	key, value  encoder // what the message's Key and Value point to
+	restamped   bool     // Kafka did not take the time of receipt for a timestamp
+	refusal     *Refusal // by its topic; the entry is a dead letter then
+	key, value  encoder  // what the message's Key and Value point to
 }
 
-func (e *entry) topic() string { return e.item.Record.Topic }
+// topic returns where the entry goes next: its topic, and when that has refused it, the dead-letter topic.
+func (e *entry) topic() string {
+	if e.refusal != nil {
+		return e.batch.producer.deadLetterTopic
+	}
+	return e.item.Record.Topic
+}
 
 // maxAhead is how far a timestamp may be in the future. Brokers take an hour unless told otherwise
 // (message.timestamp.after.max.ms), and reject the whole batch beyond it: one Envoy with a wrong clock would have
@@ -58,7 +67,7 @@ func (e *entry) message(topic string) *sarama.ProducerMessage {
 	m := &sarama.ProducerMessage{
 		Topic:     topic,
 		Value:     &e.value,
-		Headers:   headers(r.KafkaHeaders(e.redelivered)),
+		Headers:   headers(e.headers()),
 		Timestamp: r.Received,
 		Metadata:  e,
 	}
@@ -71,17 +80,51 @@ func (e *entry) message(topic string) *sarama.ProducerMessage {
 	return m
 }
 
-// stored is the good end of a record.
-func (e *entry) stored() { e.batch.finish() }
-
-// refuse is the bad end of a record; it has no other.
-func (e *entry) refuse(class, why string) {
+func (e *entry) headers() []record.Header {
 	r := &e.item.Record
-	e.batch.finish(Refusal{
-		Index:  e.item.Index,
-		Class:  class,
-		Reason: fmt.Sprintf("record %s of route %q: %s", r.ID, r.Route, why),
-	})
+	h := record.MalformedHeaders(e.redelivered)
+	if e.item.Malformed == "" {
+		h = r.KafkaHeaders(e.redelivered)
+	}
+	if e.refusal != nil {
+		h = append(h, record.ErrorHeaders(r.Topic, e.refusal.Class, e.refusal.Reason)...)
+	}
+	return h
+}
+
+// stored is the end of a record that the topic where it went has.
+func (e *entry) stored() {
+	r := &e.item.Record
+	if e.refusal == nil {
+		e.batch.producer.fates.delivered(r.Route, r.Ack)
+		e.batch.finish()
+		return
+	}
+	e.refusal.DeadLettered = true
+	e.batch.producer.fates.deadLettered(r.Route, e.refusal.Class)
+	e.batch.finish(*e.refusal)
+}
+
+// refuse is called when the topic where the entry goes will never take it. It goes to the dead-letter topic then; what
+// that refuses too, as its own topic or as the second one, has no place to go.
+func (e *entry) refuse(class, why string) {
+	if e.refusal != nil {
+		e.refusal.Reason += "; and the dead-letter topic does not take it either: " + why
+		e.batch.finish(*e.refusal)
+		return
+	}
+	r, p := &e.item.Record, e.batch.producer
+	subject := fmt.Sprintf("record %s of route %q", r.ID, r.Route)
+	if class == ClassMalformed {
+		subject = fmt.Sprintf("record %d of its batch", e.item.Index)
+	}
+	tried := r.Topic == p.deadLetterTopic && class != ClassMalformed
+	e.refusal = &Refusal{Index: e.item.Index, Class: class, Reason: subject + ": " + why}
+	if p.deadLetterTopic == "" || tried {
+		e.batch.finish(*e.refusal)
+		return
+	}
+	p.bulk.push([]*entry{e})
 }
 
 // encoder is a sarama.Encoder for bytes that are there already; by pointer, it costs no allocation.

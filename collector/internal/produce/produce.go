@@ -6,10 +6,13 @@
 //	                                    v                                   +--> refused
 //	                    lane "leads" ------> solo: one record to a batch ---+
 //
+//	refused --> lane "crowd-dead-letters" --> bulk, solo --> dead-lettered, or refused for good
+//
 // Records wait in one lane per topic, which lets a bounded number of them into the producer and, when the topic
 // cannot be written, stops and probes it with single records until it can: a topic in trouble takes no place in
 // the producer that others need. A broker takes or rejects whole Kafka batches, so records of a batch that it
-// rejects for what is in it are tried again alone; only a record that was alone is refused for good.
+// rejects for what is in it are tried again alone; only a record that was alone is refused. It goes to the
+// dead-letter topic then, by a lane as any other; what that refuses too is refused for good.
 package produce
 
 import (
@@ -18,6 +21,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -50,6 +54,9 @@ type Config struct {
 	Kafka kafka.Config
 	// Compression is one of Kafka's compression.type: none, gzip, snappy, lz4 or zstd; default lz4.
 	Compression string
+	// DeadLetterTopic takes the records that their own topics will never take, with the headers of
+	// record.ErrorHeaders. Empty: there is none, and they are refused for good.
+	DeadLetterTopic string
 }
 
 // Validate returns everything that is wrong with the configuration.
@@ -58,7 +65,7 @@ func (c Config) Validate() error {
 	return err
 }
 
-// sarama returns what bulk and solo have in common.
+// sarama returns what bulk and solo have in common, or everything that is wrong with the configuration.
 func (c Config) sarama() (*sarama.Config, error) {
 	if c.Kafka.ClientID == "" {
 		c.Kafka.ClientID = "crowd-collector"
@@ -70,6 +77,10 @@ func (c Config) sarama() (*sarama.Config, error) {
 	}
 	if codecErr := codec.UnmarshalText([]byte(c.Compression)); codecErr != nil {
 		err = errors.Join(err, fmt.Errorf("compression: %q is none of none, gzip, snappy, lz4, zstd", c.Compression))
+	}
+	if c.DeadLetterTopic != "" && !validTopic(c.DeadLetterTopic) {
+		err = errors.Join(err, fmt.Errorf("dead-letter topic: %q is not a name that Kafka takes for a topic "+
+			"(up to 249 letters, digits, dots, underscores and hyphens)", c.DeadLetterTopic))
 	}
 	if err != nil {
 		return nil, err
@@ -95,21 +106,32 @@ func (c Config) sarama() (*sarama.Config, error) {
 type Item struct {
 	Index  int
 	Record record.Record
+	// Malformed is why the bytes that came could not be read as a record; empty for a record. Such bytes are the Body
+	// of the Record, of which Topic is the only other field used, where it is known. They go to the dead-letter topic.
+	Malformed string
 }
 
-// Refusal names a record that will never be stored.
+// Refusal names a record that its topic will never take. There are three fates: a record that no refusal names is
+// stored in its topic, one with DeadLettered in the dead-letter topic, and any other nowhere, for good.
 type Refusal struct {
-	Index  int    // of the Item
-	Class  string // for metrics: one of the Class constants
-	Reason string // for people: a sentence that names record, route and topic
+	Index        int    // of the Item
+	Class        string // for metrics: one of the Class constants; why its topic does not take it
+	Reason       string // for people: a sentence that names record, route and topics
+	DeadLettered bool   // all in-sync replicas of the dead-letter topic have it
 }
 
 // Producer stores records in Kafka. Its methods are safe for concurrent use.
 type Producer struct {
-	bulk, solo *sender
-	connected  chan struct{} // closed when both are
-	stop       context.CancelFunc
-	stopped    chan struct{} // closed when nothing connects any more
+	bulk, solo      *sender
+	deadLetterTopic string // empty: none
+	fates           *fates
+	connected       chan struct{} // closed when both are
+	stop            context.CancelFunc
+	stopped         chan struct{} // closed when nothing connects any more
+
+	mu   sync.Mutex
+	open int           // batches that are not done
+	idle chan struct{} // closed while open is 0
 }
 
 // New returns a producer that connects to Kafka in the background, trying for as long as it takes, and takes
@@ -131,7 +153,9 @@ func New(c Config, log *slog.Logger, registry prometheus.Registerer) (*Producer,
 	bulk := newSender(c.Kafka.Brokers, bulkConfig, bulkUnderWay, failures)
 	bulk.solo = solo
 	ctx, stop := context.WithCancel(context.Background())
-	p := &Producer{bulk: bulk, solo: solo, connected: make(chan struct{}), stop: stop, stopped: make(chan struct{})}
+	p := &Producer{bulk: bulk, solo: solo, deadLetterTopic: c.DeadLetterTopic, fates: newFates(registry),
+		connected: make(chan struct{}), stop: stop, stopped: make(chan struct{}), idle: make(chan struct{})}
+	close(p.idle)
 	go func() {
 		defer close(p.stopped)
 		if bulk.connect(ctx) && solo.connect(ctx) {
@@ -144,10 +168,10 @@ func New(c Config, log *slog.Logger, registry prometheus.Registerer) (*Producer,
 // Connected is closed once Kafka has been reached.
 func (p *Producer) Connected() <-chan struct{} { return p.connected }
 
-// Produce stores the records of a batch. done is called exactly once, when all in-sync replicas have
-// acknowledged every record that is not among the refused ones; those come in order of index. It runs on the
-// producer's own goroutine, or on the caller's before Produce returns, and must not block. Where Close gives up,
-// done is not called.
+// Produce stores the records of a batch. done is called exactly once, when the fate of every record is known: all
+// in-sync replicas have it, in its topic or in the dead-letter topic, or both refuse it. It gets the refusals, in order
+// of index. It runs on the producer's own goroutine, or on the caller's before Produce returns, and must not block.
+// Where Close gives up, done is not called.
 //
 // Until then Produce holds the records, and whatever they point into; how many at a time is up to the caller.
 // redelivered says that they may be in Kafka already.
@@ -156,13 +180,18 @@ func (p *Producer) Produce(items []Item, redelivered bool, done func([]Refusal))
 		done(nil)
 		return
 	}
-	b := &batch{left: len(items), done: done}
+	b := &batch{producer: p, left: len(items), done: done}
+	p.batchOpen()
 	entries := make([]entry, len(items))
 	valid := make([]*entry, 0, len(items))
 	for i := range items {
 		e := &entries[i]
 		*e = entry{item: &items[i], batch: b, redelivered: redelivered, key: items[i].Record.Key,
 			value: present(items[i].Record.Body)}
+		if e.item.Malformed != "" {
+			e.refuse(ClassMalformed, e.item.Malformed)
+			continue
+		}
 		if !validTopic(e.topic()) {
 			e.refuse(ClassTopic, fmt.Sprintf("%q is not a name that Kafka takes for a topic", e.topic()))
 			continue
@@ -179,18 +208,49 @@ func (p *Producer) Produce(items []Item, redelivered bool, done func([]Refusal))
 	}
 }
 
+func (p *Producer) batchOpen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open == 0 {
+		p.idle = make(chan struct{})
+	}
+	p.open++
+}
+
+func (p *Producer) batchDone() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open--; p.open == 0 {
+		close(p.idle)
+	}
+}
+
+// flush waits until all batches are done, or ctx is.
+func (p *Producer) flush(ctx context.Context) error {
+	p.mu.Lock()
+	idle := p.idle
+	p.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("producing what was taken: %w", context.Cause(ctx))
+	}
+}
+
 // Close waits until everything is stored or refused, or until ctx is done, and closes the connections. It
 // returns an error when records were left: nobody has been told that those are stored. Nothing may be produced
 // any more. Where Kafka was never reached and nothing waits for it, Close does not wait for the attempt under way.
 func (p *Producer) Close(ctx context.Context) error {
-	err := errors.Join(p.bulk.flush(ctx), p.solo.flush(ctx))
+	err := p.flush(ctx)
+	abandon := err != nil
 	p.stop()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		<-p.stopped
-		p.bulk.close()
-		p.solo.close()
+		p.bulk.close(abandon)
+		p.solo.close(abandon)
 	}()
 	select {
 	case <-p.connected:

@@ -29,14 +29,11 @@ type sender struct {
 	mu     sync.Mutex
 	closed bool
 	lanes  map[string]*lane
-	idle   chan struct{} // closed while there are no lanes
 }
 
 func newSender(brokers []string, config *sarama.Config, limit int, failures *failures) *sender {
-	idle := make(chan struct{})
-	close(idle)
 	return &sender{
-		brokers: brokers, config: config, limit: limit, failures: failures, lanes: map[string]*lane{}, idle: idle,
+		brokers: brokers, config: config, limit: limit, failures: failures, lanes: map[string]*lane{},
 		connected: make(chan struct{}), closing: make(chan struct{}),
 	}
 }
@@ -109,22 +106,12 @@ func (s *sender) push(entries []*entry) {
 		if s.closed {
 			return
 		}
-		if len(s.lanes) == 0 {
-			s.idle = make(chan struct{})
-		}
 		l = newLane(s, topic)
 		s.lanes[l.topic] = l
 		s.laneRuns.Go(l.run)
 	}
 	l.waiting = append(l.waiting, entries...)
 	l.changed.Signal()
-}
-
-// laneEnded is called under mu.
-func (s *sender) laneEnded() {
-	if len(s.lanes) == 0 {
-		close(s.idle)
-	}
 }
 
 // checkTopic returns an error while no partition of the topic can be written. sarama would find out too, but
@@ -156,8 +143,8 @@ func (s *sender) submit(e *entry, topic string) {
 
 // passOn gives an entry that was under way to solo.
 func (s *sender) passOn(e *entry) {
-	s.solo.push([]*entry{e})
 	s.returned(e.topic(), nil, nil)
+	s.solo.push([]*entry{e})
 }
 
 // results takes what sarama gives back. It must never wait for sarama.
@@ -231,40 +218,26 @@ func (s *sender) returned(topic string, again *entry, err error) {
 	l.changed.Signal()
 }
 
-// flush waits until there are no records, or ctx is done.
-func (s *sender) flush(ctx context.Context) error {
-	s.mu.Lock()
-	idle := s.idle
-	s.mu.Unlock()
-	select {
-	case <-idle:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("producing what was taken: %w", context.Cause(ctx))
-	}
-}
-
-// close ends the sender; what is still in a lane stays unanswered.
-func (s *sender) close() {
+// close ends the sender; abandon says that there are still records, which stay unanswered.
+func (s *sender) close(abandon bool) {
 	s.mu.Lock()
 	s.closed = true
 	close(s.closing)
 	for _, l := range s.lanes {
 		l.changed.Signal()
 	}
-	abandoned := len(s.lanes) > 0
 	s.mu.Unlock()
 	if s.client == nil { // never connected
 		s.laneRuns.Wait()
 		return
 	}
-	if abandoned {
+	if abandon {
 		_ = s.client.Close() // so that sarama gives up what it has
 	}
 	s.laneRuns.Wait() // whoever sends to a closed AsyncProducer panics
 	s.async.AsyncClose()
 	s.resultRuns.Wait()
-	if !abandoned {
+	if !abandon {
 		_ = s.client.Close()
 	}
 }

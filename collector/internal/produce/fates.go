@@ -1,0 +1,43 @@
+package produce
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/marceloboeira/crowd/collector/internal/label"
+	"github.com/marceloboeira/crowd/collector/record"
+)
+
+// countedRoutes bounds the series that routes make; there is room for every route of a very large document.
+const countedRoutes = 20_000
+
+// fates counts the records that Kafka has. It is safe for concurrent use.
+type fates struct {
+	inTopic, inDeadLetters *prometheus.CounterVec
+	routes                 *label.Set
+}
+
+func newFates(registry prometheus.Registerer) *fates {
+	f := &fates{
+		inTopic: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowd_delivered_total",
+			Help: "Records that all in-sync replicas of their topic have, by the level that the route asks for.",
+		}, []string{"route", "level"}),
+		inDeadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "crowd_dead_letters_total",
+			Help: "Records that the dead-letter topic has, by why their own topic will never take them.",
+		}, []string{"route", "reason"}),
+		routes: label.NewSet(countedRoutes),
+	}
+	registry.MustRegister(f.inTopic, f.inDeadLetters)
+	return f
+}
+
+// delivered notes a record that its topic has; level is what its route asks for.
+func (f *fates) delivered(route string, level record.Level) {
+	f.inTopic.WithLabelValues(f.routes.Value(route), level.String()).Inc()
+}
+
+// deadLettered notes a record that the dead-letter topic has; class is one of the Class constants.
+func (f *fates) deadLettered(route, class string) {
+	f.inDeadLetters.WithLabelValues(f.routes.Value(route), class).Inc()
+}
