@@ -188,6 +188,8 @@ func runCollector(args []string, stderr io.Writer) error {
 	f.StringVar(&cfg.Name, "name", "", "the collector's name in logs (default the host's)")
 	f.StringVar(&cfg.Compression, "compression", "", "Kafka's compression.type: none, gzip, snappy, lz4 or zstd (default lz4)")
 	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", collector.DefaultDrainTimeout, "how long to wait for Kafka after SIGTERM")
+	f.StringVar(&cfg.DeadLetterTopic, "dead-letter-topic", collector.DefaultDeadLetterTopic,
+		"the `topic` for records that their own will never take, or off: they are dropped and counted")
 	buffer := route.Size(collector.DefaultMaxBufferBytes)
 	f.TextVar(&buffer, "max-buffer-bytes", buffer, "what may be on its way to Kafka, for example `256MiB`")
 	if _, err := f.parse(args, 0, 0, "flags alone"); err != nil {

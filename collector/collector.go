@@ -3,8 +3,8 @@
 //	uplinks --gRPC--> internal/ingest --> internal/produce --> Kafka
 //	        <--acks--                 <-- stored, refused --
 //
-// Nothing is acknowledged before Kafka has it, and nothing is dropped without being named in the
-// acknowledgement; what a collector holds when it dies, the uplinks still have.
+// Nothing is acknowledged before Kafka has it, in its topic or, where that will never take it, in the dead-letter
+// topic; and nothing is dropped without being named in the acknowledgement; what a collector holds when it dies, the uplinks still have.
 package collector
 
 import (

@@ -166,7 +166,9 @@ func TestFromAnUplinkIntoKafka(t *testing.T) {
 	if err := cluster.CreateTopic("small", 1, map[string]string{"max.message.bytes": "1000"}); err != nil {
 		t.Fatal(err)
 	}
-	r := run(t, Config{Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}, Compression: "none"})
+	r := run(t, Config{
+		Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}, Compression: "none", DeadLetterTopic: NoDeadLetterTopic,
+	})
 	s := r.connect(t)
 	if code, body := r.get(t, "/readyz"); code != http.StatusOK {
 		t.Errorf("/readyz: %d %s", code, body)
@@ -195,6 +197,7 @@ func TestFromAnUplinkIntoKafka(t *testing.T) {
 	for _, want := range []string{
 		`crowd_answered_total{level="memory",route="leads"} 1`,
 		`crowd_stored_total{level="memory",route="leads"} 2`,
+		`crowd_delivered_total{level="memory",route="leads"} 2`,
 		`crowd_refused_total{reason="too_large",route="leads"} 1`,
 		`crowd_batches_total{redelivered="false"} 1`,
 		`crowd_batch_bytes_count 1`,
@@ -204,6 +207,34 @@ func TestFromAnUplinkIntoKafka(t *testing.T) {
 		if !strings.Contains(metrics, want) {
 			t.Errorf("/metrics lacks %s", want)
 		}
+	}
+}
+
+func TestWhatItsTopicNeverTakesIsADeadLetter(t *testing.T) {
+	cluster := kafkatest.Start(t, kfake.SeedTopics(1, DefaultDeadLetterTopic))
+	if err := cluster.CreateTopic("small", 1, map[string]string{"max.message.bytes": "1000"}); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, Config{Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}, Compression: "none"})
+	s := r.connect(t)
+	send(t, s, batchOf(1, lead("small", []byte("one")), lead("small", make([]byte, 5000))))
+	if a := receiveAck(t, s); a.GetSequence() != 1 || len(a.GetRefused()) != 0 {
+		t.Errorf("ack %v", a)
+	}
+	if n := len(kafkatest.Read(t, cluster, DefaultDeadLetterTopic)); n != 1 {
+		t.Errorf("%d dead letters, want 1", n)
+	}
+	_, metrics := r.get(t, "/metrics")
+	for _, want := range []string{
+		`crowd_delivered_total{level="memory",route="leads"} 1`,
+		`crowd_dead_letters_total{reason="too_large",route="leads"} 1`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	if strings.Contains(metrics, "crowd_refused_total{") {
+		t.Error("/metrics counts a dead letter as refused")
 	}
 }
 
@@ -356,13 +387,13 @@ func TestNewReportsAPortInUse(t *testing.T) {
 func TestValidateReturnsEverythingThatIsWrong(t *testing.T) {
 	err := Config{
 		Listen: "nowhere", Admin: "9002", Kafka: kafka.Config{Brokers: []string{"kafka"}}, Compression: "rar",
-		MaxBufferBytes: 1, DrainTimeout: -1,
+		MaxBufferBytes: 1, DrainTimeout: -1, DeadLetterTopic: "a b",
 	}.Validate()
 	if err == nil {
 		t.Fatal("valid")
 	}
 	for _, want := range []string{`listen: "nowhere"`, `admin: "9002"`, `broker "kafka"`, `compression: "rar"`,
-		"max buffer: 1 bytes", "drain timeout"} {
+		"max buffer: 1 bytes", "drain timeout", `dead-letter topic: "a b"`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nlacks %s", err, want)
 		}

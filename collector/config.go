@@ -17,7 +17,12 @@ const (
 	DefaultAdmin          = ":9002"
 	DefaultMaxBufferBytes = 256 << 20
 	DefaultDrainTimeout   = 25 * time.Second
+
+	DefaultDeadLetterTopic = "crowd-dead-letters"
 )
+
+// NoDeadLetterTopic is the Config.DeadLetterTopic that says that there is none.
+const NoDeadLetterTopic = "off"
 
 // leastBuffer holds a sensible batch.
 const leastBuffer = 1 << 20
@@ -34,6 +39,10 @@ type Config struct {
 	Kafka kafka.Config
 	// Compression of what is produced, one of Kafka's compression.type: none, gzip, snappy, lz4, zstd; default lz4.
 	Compression string
+	// DeadLetterTopic takes the records that their own topics will never take (too large, say), with the reason in
+	// their headers; default "crowd-dead-letters". It must exist, as other topics must: until it does, such records
+	// wait. NoDeadLetterTopic: they are refused for good.
+	DeadLetterTopic string
 	// MaxBufferBytes bounds the batches received and not yet stored, over all uplinks; default 256 MiB, at least
 	// 1 MiB. A record being stored takes a few times its size in memory.
 	MaxBufferBytes int64
@@ -52,6 +61,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Name == "" {
 		c.Name, _ = os.Hostname() // for people: nothing depends on it
+	}
+	if c.DeadLetterTopic == "" {
+		c.DeadLetterTopic = DefaultDeadLetterTopic
 	}
 	if c.MaxBufferBytes == 0 {
 		c.MaxBufferBytes = DefaultMaxBufferBytes
@@ -81,5 +93,9 @@ func (c Config) Validate() error {
 }
 
 func (c Config) produce() produce.Config {
-	return produce.Config{Kafka: c.Kafka, Compression: c.Compression}
+	p := produce.Config{Kafka: c.Kafka, Compression: c.Compression, DeadLetterTopic: c.DeadLetterTopic}
+	if p.DeadLetterTopic == NoDeadLetterTopic {
+		p.DeadLetterTopic = ""
+	}
+	return p
 }
