@@ -218,7 +218,7 @@ func TestWhatItsTopicNeverTakesIsADeadLetter(t *testing.T) {
 	r := run(t, Config{Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}, Compression: "none"})
 	s := r.connect(t)
 	send(t, s, batchOf(1, lead("small", []byte("one")), lead("small", make([]byte, 5000))))
-	if a := receiveAck(t, s); a.GetSequence() != 1 || len(a.GetRefused()) != 0 {
+	if a := receiveAck(t, s); len(a.GetRefused()) != 1 || a.GetRefused()[0].GetIndex() != 1 || !a.GetRefused()[0].GetDeadLettered() {
 		t.Errorf("ack %v", a)
 	}
 	if n := len(kafkatest.Read(t, cluster, DefaultDeadLetterTopic)); n != 1 {

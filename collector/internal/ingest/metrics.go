@@ -77,9 +77,12 @@ func (m *metrics) acknowledged(items []produce.Item, refused []produce.Refusal) 
 	for i := range items {
 		r := &items[i].Record
 		if len(refused) > 0 && refused[0].Index == items[i].Index {
-			m.refused.WithLabelValues(m.routes.Value(r.Route), refused[0].Class).Inc()
+			refusal := refused[0]
 			refused = refused[1:]
-			continue
+			if !refusal.DeadLettered { // kafka has that
+				m.refused.WithLabelValues(m.routes.Value(r.Route), refusal.Class).Inc()
+				continue
+			}
 		}
 		if k := (kind{r.Route, r.Ack}); k != run {
 			flush()

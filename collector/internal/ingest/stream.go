@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -210,12 +209,11 @@ func (st *stream) accept(b *record.Received, length int) {
 	st.mu.Unlock()
 	sequence := b.Sequence
 	s.sink.Produce(items, b.Redelivered, func(refused []produce.Refusal) {
+		s.metrics.acknowledged(items, refused)
 		if len(refused) > 0 {
 			s.trouble.Warn("records refused by their topic", "records", len(refused), "first", refused[0].Reason,
 				"dead_lettered", refused[0].DeadLettered)
 		}
-		refused = slices.DeleteFunc(refused, func(r produce.Refusal) bool { return r.DeadLettered }) // kafka has those
-		s.metrics.acknowledged(items, refused)
 		st.finish(ack{sequence, bytes, refused})
 	})
 }
@@ -241,6 +239,7 @@ func (a ack) message() *collectpb.CollectorMessage {
 	for _, r := range a.refused {
 		m.Refused = append(m.Refused, &collectpb.Refused{
 			Index: uint32(r.Index), Class: r.Class, Reason: strings.ToValidUTF8(r.Reason, "?"),
+			DeadLettered: r.DeadLettered,
 		})
 	}
 	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{Ack: m}}
