@@ -68,8 +68,8 @@ func TestNothingIsRepeatedWhenACollectorDrains(t *testing.T) {
 	}
 }
 
-// TestTooLargeForKafka sends a record over the broker's limit: it is refused by name and counted, and what comes
-// with and after it arrives.
+// TestTooLargeForKafka sends a record over the broker's limit, which holds for the dead-letter topic as well: it is
+// refused by name and counted, and what comes with and after it arrives.
 func TestTooLargeForKafka(t *testing.T) {
 	const others = 500
 	s := newStack(t, absorbRoutes, 1)
