@@ -17,6 +17,7 @@ type collector struct {
 	stack    *stack
 	name     string
 	flags    []string
+	spool    string // the directory
 	address  string // port 0 before the first start, the same after a restart
 	admin    string
 	frozen   bool
@@ -27,20 +28,21 @@ type collector struct {
 func (s *stack) addCollectors(n int, flags ...string) {
 	for range n {
 		s.collectors = append(s.collectors, &collector{
-			stack: s, name: fmt.Sprintf("collector-%d", len(s.collectors)), flags: flags,
+			stack: s, name: fmt.Sprintf("collector-%d", len(s.collectors)), flags: flags, spool: s.t.TempDir(),
 			address: "127.0.0.1:0", admin: "127.0.0.1:0",
 		})
 	}
 }
 
-// args are the collector's; of a flag that is given twice, the last counts.
+// args are the collector's; of a flag that is given twice, the last counts: "--spool", "off" makes it diskless.
 func (c *collector) args() []string {
 	return append([]string{
 		"collector", "--name", c.name, "--listen", c.address, "--admin", c.admin, "--kafka", c.stack.kafka.Addr(),
+		"--spool", c.spool,
 	}, c.flags...)
 }
 
-// start starts the collector, again on the addresses that it had.
+// start starts the collector, again on the addresses and the spool that it had.
 func (c *collector) start() {
 	c.stack.t.Helper()
 	c.process, c.frozen = crowd(c.stack.t, c.args()...), false
