@@ -69,11 +69,14 @@ func makeRequest(path string, i int, largest int) request {
 type answer struct {
 	status   int
 	recordID string
+	ack      string // the level reached
+	took     time.Duration
 	err      error
 }
 
 // send sends a request over a client's connection.
 func (r *request) send(ctx context.Context, client *http.Client, base string) answer {
+	began := time.Now()
 	var body io.Reader
 	if r.kind != kindEmpty {
 		body = bytes.NewReader(r.body)
@@ -101,7 +104,9 @@ func (r *request) send(ctx context.Context, client *http.Client, base string) an
 	if err == nil && response.StatusCode == http.StatusOK && string(text) != `{"status":"OK"}` {
 		err = fmt.Errorf("answer %q", text)
 	}
-	return answer{response.StatusCode, response.Header.Get("crowd-record-id"), err}
+	return answer{
+		response.StatusCode, response.Header.Get("crowd-record-id"), response.Header.Get("crowd-ack"), time.Since(began), err,
+	}
 }
 
 // newClient returns a client with one connection, HTTP/1.1 or HTTP/2 with prior knowledge.

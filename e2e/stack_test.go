@@ -27,6 +27,7 @@ type stack struct {
 	kafka      *kafka.Broker
 	collectors []*collector
 	xds        *process
+	envoyConfig []byte
 	envoy      *envoy.Process
 	routes     string // the file
 	gateway    string // http://host:port
@@ -53,15 +54,22 @@ func newStack(t testing.TB, routes string, collectors int, flags ...string) *sta
 	s.xds = crowd(t, "xds", "--routes", s.routes, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter", absolute(t, crowdModule),
 		"--gateway", "127.0.0.1:0", "--collector", strings.Join(addresses, ","),
 		"--upstream", strings.TrimPrefix(backend.URL, "http://"))
-	bootstrap, err := envoy.GatewayBootstrap{
+	var err error
+	s.envoyConfig, err = envoy.GatewayBootstrap{
 		NodeID: "e2e", XDS: s.xds.waitFor(`xds listening.* address=(\S+)`), Admin: "127.0.0.1:0",
 	}.JSON()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.envoy, s.log = startEnvoy(t, bootstrap)
-	s.gateway = "http://" + s.listener(xds.GatewayListener)
+	s.startEnvoy()
 	return s
+}
+
+// startEnvoy starts the Envoy, or another one in its place, on another port.
+func (s *stack) startEnvoy() {
+	s.t.Helper()
+	s.envoy, s.log = startEnvoy(s.t, s.envoyConfig)
+	s.gateway = "http://" + s.listener(xds.GatewayListener)
 }
 
 // echo is a backend: it says what it got.
@@ -85,8 +93,10 @@ func startEnvoy(t testing.TB, bootstrap []byte) (*envoy.Process, *output) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		if err := p.Stop(ctx); err != nil {
-			t.Error(err)
+		if p.Err() == nil { // the test may have ended it
+			if err := p.Stop(ctx); err != nil {
+				t.Error(err)
+			}
 		}
 		if t.Failed() {
 			t.Logf("envoy:\n%s", log)

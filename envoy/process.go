@@ -108,7 +108,7 @@ func Start(ctx context.Context, cfg ProcessConfig) (*Process, error) {
 		return nil, fmt.Errorf("start envoy: %w", err)
 	}
 	if err := p.awaitAdmin(ctx, adminAddress); err != nil {
-		return nil, fmt.Errorf("start envoy: %w", errors.Join(err, p.kill()))
+		return nil, fmt.Errorf("start envoy: %w", errors.Join(err, p.Kill()))
 	}
 	return p, nil
 }
@@ -186,14 +186,14 @@ func (p *Process) Stop(ctx context.Context) error {
 		return fmt.Errorf("stop envoy: %w", err)
 	}
 	if !p.wasReady(ctx) {
-		return p.kill()
+		return p.Kill()
 	}
 	err := p.drain(ctx)
 	_ = signalGroup(p.cmd.Process, syscall.SIGTERM) // fails only when it has ended
 	select {
 	case <-p.exited:
 	case <-time.After(exitTime):
-		err = errors.Join(err, fmt.Errorf("still there %v after SIGTERM", exitTime), p.kill())
+		err = errors.Join(err, fmt.Errorf("still there %v after SIGTERM", exitTime), p.Kill())
 	}
 	if err != nil {
 		return fmt.Errorf("stop envoy: %w", err)
@@ -213,7 +213,8 @@ func (p *Process) wasReady(ctx context.Context) bool {
 	return err == nil
 }
 
-func (p *Process) kill() error {
+// Kill ends the process, and all that it has started, at once. What the filter holds is gone.
+func (p *Process) Kill() error {
 	_ = signalGroup(p.cmd.Process, syscall.SIGKILL) // fails only when it has ended
 	select {
 	case <-p.exited:
