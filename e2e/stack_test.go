@@ -23,15 +23,15 @@ import (
 // stack is everything: Kafka, collectors, the xDS server and an Envoy that it configures, each a process of its own
 // on loopback, and a backend for what is not absorbed.
 type stack struct {
-	t          testing.TB
-	kafka      *kafka.Broker
-	collectors []*collector
-	xds        *process
+	t           testing.TB
+	kafka       *kafka.Broker
+	collectors  []*collector
+	xds         *process
 	envoyConfig []byte
-	envoy      *envoy.Process
-	routes     string // the file
-	gateway    string // http://host:port
-	log        *output
+	envoy       *envoy.Process
+	routes      string // the file
+	gateway     string // http://host:port
+	log         *output
 }
 
 // newStack starts everything, with so many collectors and flags for them.

@@ -165,6 +165,9 @@ func (p *Process) poll(ctx context.Context, what string, done func() (bool, erro
 	}
 }
 
+// PID is the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Exited is closed when the process has ended, for whatever reason.
 func (p *Process) Exited() <-chan struct{} { return p.exited }
 
