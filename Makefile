@@ -7,6 +7,7 @@ SHELL := bash
 PREFIX   ?= /usr/local
 FUZZTIME ?= 20s
 SEEDS    ?= 20000
+OVERLOAD ?= 5m
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -67,6 +68,14 @@ fuzz: ## Run each fuzz target for FUZZTIME (20s)
 .PHONY: soak
 soak: ## Run the uplink's simulation with SEEDS (20000) random networks
 	go test -timeout 10m -run TestSimulation ./filter/internal/uplink -seeds $(SEEDS)
+
+.PHONY: faults
+faults: build ## Run the faults with outages as long as in the README's table
+	go test -count=1 -timeout 10m -v -run TestFaults ./e2e -long
+
+.PHONY: overload
+overload: build ## Offer three times what Kafka takes for OVERLOAD (5m)
+	go test -count=1 -timeout 10m -v -run TestOverload ./e2e -overload $(OVERLOAD)
 
 .PHONY: bench
 bench: ## Run the Go benchmarks
