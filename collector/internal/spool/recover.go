@@ -1,0 +1,110 @@
+package spool
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// recover reads what there is: entries become their topics' backlogs, or are set aside where they are unreadable, and
+// records that were set aside before become entries again.
+func (s *Spool) recover() error {
+	begun := time.Now()
+	if err := s.scan(kindEntry, s.foundEntry); err != nil {
+		return err
+	}
+	if err := s.scan(kindAside, s.foundAside); err != nil {
+		return err
+	}
+	s.found = s.last
+	if s.entries+s.setAside > 0 {
+		s.log.Info("spool: found entries of before", "directory", s.config.Dir, "entries", s.entries, "bytes", s.disk.Used(),
+			"topics", len(s.topics), "unreadable", s.setAside, "took", time.Since(begun).Round(time.Millisecond))
+	}
+	return nil
+}
+
+// scanBytes is how much scan changes at a time.
+const scanBytes = 4 << 20
+
+// scan calls found for everything of one kind as it was before, and commits what found adds to a batch.
+func (s *Spool) scan(kind byte, found func(b *pebble.Batch, k key, value []byte) error) error {
+	lower, upper := bounds(kind)
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	batch := s.db.NewBatch()
+	commit := func() error {
+		if batch.Empty() {
+			return batch.Close()
+		}
+		return errors.Join(batch.Commit(pebble.Sync), batch.Close())
+	}
+	err = func() error {
+		for ok := it.First(); ok; ok = it.Next() {
+			value, err := it.ValueAndErr()
+			if err != nil {
+				return err
+			}
+			k, err := parseKey(it.Key())
+			if err != nil {
+				return err
+			}
+			s.last = max(s.last, k.id)
+			if err := found(batch, k, value); err != nil {
+				return err
+			}
+			if batch.Len() >= scanBytes {
+				if err := commit(); err != nil {
+					return err
+				}
+				batch = s.db.NewBatch()
+			}
+		}
+		return it.Error()
+	}()
+	if err != nil {
+		return errors.Join(fmt.Errorf("reading: %w", err), it.Close(), batch.Close())
+	}
+	return errors.Join(it.Close(), commit())
+}
+
+func (s *Spool) foundEntry(b *pebble.Batch, k key, value []byte) error {
+	c, err := parseContent(value)
+	if err != nil {
+		s.log.Error("spool: an entry is unreadable and is set aside", "entry", k.String(), "error", err)
+		a := aside{key{kindAside, k.topic, k.id, unreadable}, bytes.Clone(value)}
+		return errors.Join(b.Delete(k.append(nil), nil), b.Set(a.key.append(nil), a.value, nil))
+	}
+	s.foundAgain(k, c, value)
+	return nil
+}
+
+func (s *Spool) foundAside(b *pebble.Batch, k key, value []byte) error {
+	c, err := parseContent(value)
+	if err != nil {
+		s.setAside++
+		s.disk.Take(k.topic, int64(k.size()+len(value)))
+		return nil
+	}
+	c.reason = ""
+	s.last = s.last.after(time.Now())
+	again := key{kind: kindEntry, topic: k.topic, id: s.last}
+	value = c.append(nil)
+	s.foundAgain(again, c, value)
+	return errors.Join(b.Delete(k.append(nil), nil), b.Set(again.append(nil), value, nil))
+}
+
+// foundAgain counts an entry.
+func (s *Spool) foundAgain(k key, c content, value []byte) {
+	t := s.topic(k.topic)
+	t.entries++
+	s.entries++
+	s.disk.Take(t.name, int64(k.size()+len(value)))
+	s.shelve(t, k.id)
+	s.left = append(s.left, left{c.uplink, c.sequence})
+}
