@@ -58,7 +58,7 @@ func fill(p *Pool, n int64, topics ...string) {
 }
 
 func TestStuckTopics(t *testing.T) {
-	const limit = 1_000_000
+	const limit = 100_000
 	for k := 1; k <= 50; k++ {
 		p := New(limit)
 		var stuck []string
