@@ -39,6 +39,8 @@ const usage = `crowd answers HTTP requests inside Envoy and stores them in Kafka
   crowd xds                  hands routes to Envoys
   crowd routes check FILE…   says everything that is wrong with routes files
   crowd routes explain       says which route a request takes, and why
+  crowd spool dump DIR       lists what a collector that does not run has not delivered
+  crowd spool verify DIR     reads all of it, and says what is wrong with it
   crowd tail TOPIC           prints what lands in a topic
   crowd version
 
@@ -87,6 +89,8 @@ func command(args []string, stdout, stderr io.Writer) error {
 		return runXDS(rest, stderr)
 	case "routes":
 		return runRoutes(rest, stdout, stderr)
+	case "spool":
+		return runSpool(rest, stdout, stderr)
 	case "tail":
 		return runTail(rest, stdout, stderr)
 	case "version", "--version":
@@ -369,4 +373,38 @@ func parseRequest(s string) (method string, target *url.URL, err error) {
 		return "", nil, fmt.Errorf("request %q: want a method and a URL, such as 'POST https://shop.example/leads'", s)
 	}
 	return method, target, nil
+}
+
+func runSpool(args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 {
+		switch args[0] {
+		case "dump":
+			return dumpSpool(args[1:], stdout, stderr)
+		case "verify":
+			return verifySpool(args[1:], stdout, stderr)
+		}
+	}
+	fmt.Fprint(stderr, "usage: crowd spool dump [flags] DIR\n       crowd spool verify DIR\n")
+	return errUsage
+}
+
+func dumpSpool(args []string, stdout, stderr io.Writer) error {
+	f := newFlags("spool dump", "DIR", stderr)
+	var d collector.SpoolDump
+	f.BoolVar(&d.JSON, "json", false, "one JSON object a line")
+	f.BoolVar(&d.SetAside, "set-aside", false, "list what was set aside, because nothing took it or it cannot be read")
+	dir, err := f.parse(args, 1, 1, "one DIR")
+	if err != nil {
+		return err
+	}
+	return collector.DumpSpool(dir[0], stdout, d, newLog(stderr, slog.LevelWarn))
+}
+
+func verifySpool(args []string, stdout, stderr io.Writer) error {
+	f := newFlags("spool verify", "DIR", stderr)
+	dir, err := f.parse(args, 1, 1, "one DIR")
+	if err != nil {
+		return err
+	}
+	return collector.VerifySpool(dir[0], stdout, newLog(stderr, slog.LevelWarn))
 }
