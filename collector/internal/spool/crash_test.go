@@ -32,7 +32,7 @@ func (h *history) snapshot() (stored map[string]bool) {
 // TestCrash lets spools crash at any point, over and over: what was stored and is not done must be there again, in
 // order, and nothing else but what was appended.
 func TestCrash(t *testing.T) {
-	seeds := 150
+	seeds := 50
 	if testing.Short() {
 		seeds = 15
 	}

@@ -96,21 +96,29 @@ func (s *Spool) look() error {
 	s.mu.Unlock()
 	m := s.db.Metrics()
 	s.metrics.pebble.Store(m)
-	free := s.config.MaxBytes + s.overhead() - int64(m.DiskSpaceUsage())
-	usage, err := s.config.fs().GetDiskUsage(s.config.Dir)
-	switch {
-	case errors.Is(err, vfs.ErrUnsupported):
-	case err != nil:
-		return fmt.Errorf("free space of %s: %w", s.config.Dir, err)
-	default:
-		free = min(free, int64(min(usage.AvailBytes, math.MaxInt64))-s.reserve())
+	usage, err := s.usage()
+	if err != nil {
+		return err
 	}
+	free := min(s.config.MaxBytes+s.overhead()-int64(m.DiskSpaceUsage()), int64(usage.AvailBytes)-s.reserve())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.free = free - (s.written - before)
 	s.seen = s.free
 	s.limit()
 	return nil
+}
+
+// usage returns how large the disk is and what is free; as much as can be where the file system does not tell.
+func (s *Spool) usage() (vfs.DiskUsage, error) {
+	usage, err := s.config.fs().GetDiskUsage(s.config.Dir)
+	if errors.Is(err, vfs.ErrUnsupported) {
+		return vfs.DiskUsage{AvailBytes: math.MaxInt64, TotalBytes: math.MaxInt64}, nil
+	}
+	if err != nil {
+		return vfs.DiskUsage{}, fmt.Errorf("spool %s: free space: %w", s.config.Dir, err)
+	}
+	return usage, nil
 }
 
 // short says whether the disk leaves less room than MaxBytes and Pebble holds much that is gone.

@@ -32,9 +32,9 @@ const (
 	fullPause = 100 * time.Millisecond
 )
 
-// memtableSize returns the size of a memtable, in bytes, for a spool of maxBytes. Most entries are delivered before
-// their memtable is full, and never written but to the log.
-func memtableSize(maxBytes int64) int64 { return min(max(maxBytes/32, 1<<20), 64<<20) }
+// memtableSize returns the size of a memtable, in bytes, for a spool of maxBytes on a disk of so many. Most entries are
+// delivered before their memtable is full, and never written but to the log.
+func memtableSize(maxBytes, disk int64) int64 { return min(max(min(maxBytes, disk)/32, 1<<20), 64<<20) }
 
 // options returns how the database is opened for writing.
 func (s *Spool) options(lock *pebble.Lock) *pebble.Options {

@@ -41,15 +41,15 @@ type Config struct {
 	// Dir is the directory, which is made if it is not there. It is the spool's alone.
 	Dir string
 	// MaxBytes bounds what waits, in bytes of records and a little for each. The directory grows by half beyond it,
-	// for what is gone and not yet given back, and by the log: 8/32 of MaxBytes, but at least 8 MiB and at most
-	// 512 MiB. There the spool takes nothing more. While Pebble rewrites tables it needs, for short, the room of those
-	// that it rewrites once more.
+	// for what is gone and not yet given back, and by 8 memtables, for the log; there the spool takes nothing more.
+	// While Pebble rewrites tables it needs, for short, the room of those that it rewrites once more. A memtable has
+	// 1/32 of MaxBytes, or of the disk where that is smaller, but at least 1 MiB and at most 64 MiB.
 	MaxBytes int64
-	// MinFree is what stays free on the disk, in bytes, whoever takes the rest. It is at least 2/32 of MaxBytes within
-	// 2 MiB and 128 MiB, which the spool itself needs when it gives space back.
+	// MinFree is what stays free on the disk, in bytes, whoever takes the rest. It is at least 2 memtables, which the
+	// spool itself needs when it gives space back.
 	MinFree int64
 	// MaxMemoryBytes bounds what is with deliver and not done, in bytes of records and a little for each. One entry is
-	// delivered whatever its size. Pebble takes up to four times 1/32 of MaxBytes, within 1 MiB and 64 MiB, beside it.
+	// delivered whatever its size. Pebble takes up to 4 memtables beside it.
 	MaxMemoryBytes int64
 	// FS is the file system; nil is the machine's.
 	FS vfs.FS
@@ -141,7 +141,6 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 		log:         log,
 		trouble:     throttle.New(log),
 		metrics:     newMetrics(),
-		memtable:    memtableSize(c.MaxBytes),
 		failed:      make(chan struct{}),
 		wakeCommits: make(chan struct{}, 1),
 		wakeFeeds:   make(chan struct{}, 1),
@@ -161,6 +160,11 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 	if err := files.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool %s: %w", c.Dir, err)
 	}
+	usage, err := s.usage()
+	if err != nil {
+		return nil, err
+	}
+	s.memtable = memtableSize(c.MaxBytes, int64(usage.TotalBytes))
 	lock, err := lockDir(c.Dir, s.guard)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 	"hash/crc32"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -83,10 +84,19 @@ func noGoroutinesLeft(t *testing.T) {
 	})
 }
 
+// noise does not get smaller when it is compressed.
+var noise = func() []byte {
+	b := make([]byte, 8<<20)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(b) // never fails
+	return b
+}()
+
 // entry makes one of a record of size bytes, whose first say which entry it is.
 func entry(topic string, sequence uint64, size int) Entry {
-	r := make([]byte, max(size, 16))
-	copy(r, fmt.Sprintf("%s/%d", topic, sequence))
+	r := append(fmt.Appendf(nil, "%s/%d", topic, sequence), 0)
+	if size > len(r) {
+		r = append(r, noise[len(r):size]...)
+	}
 	return Entry{Uplink: record.UplinkID{1}, Sequence: sequence, Topic: topic, Records: [][]byte{r}}
 }
 
