@@ -69,18 +69,17 @@ func Read(t testing.TB, cluster *kfake.Cluster, topic string) []*sarama.Consumer
 }
 
 // NoGoroutinesLeft fails the test if, when everything else of it has been cleaned up, goroutines of sarama or
-// crowd are still there. Call it first.
+// crowd are there that are not now. Call it first.
 func NoGoroutinesLeft(t testing.TB) {
 	t.Helper()
+	before := goroutines()
 	t.Cleanup(func() {
 		var left []string
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-			buf := make([]byte, 1<<20)
 			left = nil
-			for i, g := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
-				if i > 0 && !strings.Contains(g, "testing.") &&
-					(strings.Contains(g, "IBM/sarama.") || strings.Contains(g, "crowd/collector")) {
-					left = append(left, g)
+			for id, stack := range goroutines() {
+				if _, old := before[id]; !old {
+					left = append(left, stack)
 				}
 			}
 			if len(left) == 0 {
@@ -89,4 +88,18 @@ func NoGoroutinesLeft(t testing.TB) {
 		}
 		t.Errorf("goroutines left behind:\n%s", strings.Join(left, "\n\n"))
 	})
+}
+
+// goroutines returns the stacks of sarama's and crowd's goroutines by "goroutine ID", less those of tests.
+func goroutines() map[string]string {
+	buf := make([]byte, 1<<20)
+	found := map[string]string{}
+	for i, stack := range strings.Split(string(buf[:runtime.Stack(buf, true)]), "\n\n") {
+		if i > 0 && !strings.Contains(stack, "testing.") &&
+			(strings.Contains(stack, "IBM/sarama.") || strings.Contains(stack, "crowd/collector")) {
+			id, _, _ := strings.Cut(stack, " [")
+			found[id] = stack
+		}
+	}
+	return found
 }
