@@ -195,14 +195,19 @@ func runCollector(args []string, stderr io.Writer) error {
 	f.StringVar(&cfg.DeadLetterTopic, "dead-letter-topic", collector.DefaultDeadLetterTopic,
 		"the `topic` for records that their own will never take, or off: they are dropped and counted")
 	buffer := route.Size(collector.DefaultMaxBufferBytes)
-	f.TextVar(&buffer, "max-buffer-bytes", buffer, "what may be on its way to Kafka, for example `256MiB`")
+	f.TextVar(&buffer, "max-buffer-bytes", buffer, "what may be in memory without being acknowledged, for example `256MiB`; a quarter more for the spool")
+	f.StringVar(&cfg.Spool, "spool", collector.DefaultSpool,
+		"`directory` to keep records in until Kafka has them; off: none, and no level disk")
+	spoolMax, spoolFree := route.Size(collector.DefaultSpoolMaxBytes), route.Size(collector.DefaultSpoolMinFree)
+	f.TextVar(&spoolMax, "spool-max-bytes", spoolMax, "what may be in the spool, for example `10GiB`; its directory takes up to a half more")
+	f.TextVar(&spoolFree, "spool-min-free", spoolFree, "what the spool leaves free on its disk, for example `1GiB`")
 	if _, err := f.parse(args, 0, 0, "flags alone"); err != nil {
 		return err
 	}
 	if len(cfg.Kafka.Brokers) == 0 {
 		return errNoKafka
 	}
-	cfg.MaxBufferBytes = int64(buffer)
+	cfg.MaxBufferBytes, cfg.SpoolMaxBytes, cfg.SpoolMinFree = int64(buffer), int64(spoolMax), int64(spoolFree)
 	c, err := collector.New(cfg, newLog(stderr, slog.LevelInfo), newRegistry())
 	if err != nil {
 		return err

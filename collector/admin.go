@@ -16,8 +16,9 @@ type admin struct {
 	http *http.Server
 }
 
-// newAdmin returns the server. The collector is ready from when Kafka has been reached until it begins to drain.
-func newAdmin(registry *prometheus.Registry, connected, draining <-chan struct{}) *admin {
+// newAdmin returns the server. Where each of the channels is closed it says so: a collector is ready when it takes
+// streams, until it begins to drain or its spool fails.
+func newAdmin(registry *prometheus.Registry, ready, draining, failed <-chan struct{}) *admin {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{Registry: registry}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "alive") })
@@ -25,7 +26,9 @@ func newAdmin(registry *prometheus.Registry, connected, draining <-chan struct{}
 		switch {
 		case closed(draining):
 			say(w, http.StatusServiceUnavailable, "draining")
-		case !closed(connected):
+		case closed(failed):
+			say(w, http.StatusServiceUnavailable, "the spool has failed")
+		case !closed(ready):
 			say(w, http.StatusServiceUnavailable, "kafka has not been reached yet")
 		default:
 			say(w, http.StatusOK, "ready")

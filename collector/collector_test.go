@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -35,14 +36,25 @@ type running struct {
 	ended  chan error
 }
 
+// run runs a collector without a spool, unless told otherwise.
 func run(t testing.TB, c Config) *running {
 	t.Helper()
 	kafkatest.NoGoroutinesLeft(t)
+	return runOn(t, c, nil)
+}
+
+// runOn runs a collector whose spool is on a file system. When a spool fails, some of its goroutines never end.
+func runOn(t testing.TB, c Config, files vfs.FS) *running {
+	t.Helper()
 	c.Listen, c.Admin, c.Name = "127.0.0.1:0", "127.0.0.1:0", "collector-0"
+	if c.Spool == "" {
+		c.Spool = NoSpool
+	}
 	collector, err := New(c, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
+	collector.files = files
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &running{collector, cancel, make(chan error, 1)}
 	go func() { r.ended <- collector.Run(ctx) }()
@@ -92,10 +104,12 @@ func (r *running) get(t testing.TB, path string) (int, string) {
 // connect opens an uplink's stream with the generated code, once the collector is ready.
 func (r *running) connect(t testing.TB) grpc.BidiStreamingClient[collectpb.UplinkMessage, collectpb.CollectorMessage] {
 	t.Helper()
-	select {
-	case <-r.Ready():
-	case <-time.After(patience):
-		t.Fatal("the collector does not reach Kafka")
+	if r.config.Spool == NoSpool {
+		select {
+		case <-r.Connected():
+		case <-time.After(patience):
+			t.Fatal("the collector does not reach Kafka")
+		}
 	}
 	conn, err := grpc.NewClient(r.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -173,9 +187,13 @@ func TestFromAnUplinkIntoKafka(t *testing.T) {
 	if code, body := r.get(t, "/readyz"); code != http.StatusOK {
 		t.Errorf("/readyz: %d %s", code, body)
 	}
-	send(t, s, batchOf(1, lead("leads", []byte("one")), lead("small", make([]byte, 5000)), lead("leads", []byte("two\x00"))))
+	send(t, s, batchOf(1, lead("leads", []byte("one")), lead("leads", []byte("two\x00"))))
+	if a := receiveAck(t, s); a.GetSequence() != 1 || a.GetLevel() != collectpb.Level_LEVEL_KAFKA || len(a.GetRefused()) != 0 {
+		t.Errorf("ack %v", a)
+	}
+	send(t, s, batchOf(2, lead("small", []byte("three")), lead("small", make([]byte, 5000))))
 	a := receiveAck(t, s)
-	if a.GetSequence() != 1 || a.GetLevel() != collectpb.Level_LEVEL_KAFKA || len(a.GetRefused()) != 1 ||
+	if a.GetSequence() != 2 || a.GetLevel() != collectpb.Level_LEVEL_KAFKA || len(a.GetRefused()) != 1 ||
 		a.GetRefused()[0].GetIndex() != 1 ||
 		!strings.Contains(a.GetRefused()[0].GetReason(), "larger than topic small takes (54") {
 		t.Errorf("ack %v", a)
@@ -195,12 +213,15 @@ func TestFromAnUplinkIntoKafka(t *testing.T) {
 	}
 	_, metrics := r.get(t, "/metrics")
 	for _, want := range []string{
-		`crowd_answered_total{level="memory",route="leads"} 1`,
-		`crowd_stored_total{level="memory",route="leads"} 2`,
-		`crowd_delivered_total{level="memory",route="leads"} 2`,
+		`crowd_answered_total{level="memory",route="leads"} 2`,
+		`crowd_stored_total{level="memory",route="leads"} 3`,
+		`crowd_delivered_total{level="memory",route="leads"} 3`,
 		`crowd_refused_total{reason="too_large",route="leads"} 1`,
-		`crowd_batches_total{redelivered="false"} 1`,
-		`crowd_batch_bytes_count 1`,
+		`crowd_batches_total{redelivered="false"} 2`,
+		`crowd_batches_deduplicated_total 0`,
+		`crowd_batch_bytes_count 2`,
+		`crowd_batch_records_sum 4`,
+		`crowd_closed_topics{share_of="memory"} 0`,
 		`crowd_inflight_bytes 0`,
 		`crowd_streams 1`,
 	} {
@@ -346,7 +367,7 @@ func (l lastWords) Handle(_ context.Context, r slog.Record) error {
 
 func TestTheLastWordIsNoErrorWhereThereIsNone(t *testing.T) {
 	said := make(chan []string, 1)
-	c := Config{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Kafka: kafka.Config{Brokers: []string{"127.0.0.1:1"}}}
+	c := Config{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Kafka: kafka.Config{Brokers: []string{"127.0.0.1:1"}}, Spool: NoSpool}
 	collector, err := New(c, slog.New(lastWords{slog.DiscardHandler, said}), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -362,7 +383,7 @@ func TestTheLastWordIsNoErrorWhereThereIsNone(t *testing.T) {
 }
 
 func TestNewReportsAPortInUse(t *testing.T) {
-	c := Config{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Kafka: kafka.Config{Brokers: []string{"127.0.0.1:1"}}}
+	c := Config{Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Kafka: kafka.Config{Brokers: []string{"127.0.0.1:1"}}, Spool: NoSpool}
 	first, err := New(c, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -387,13 +408,13 @@ func TestNewReportsAPortInUse(t *testing.T) {
 func TestValidateReturnsEverythingThatIsWrong(t *testing.T) {
 	err := Config{
 		Listen: "nowhere", Admin: "9002", Kafka: kafka.Config{Brokers: []string{"kafka"}}, Compression: "rar",
-		MaxBufferBytes: 1, DrainTimeout: -1, DeadLetterTopic: "a b",
+		MaxBufferBytes: 1, DrainTimeout: -1, DeadLetterTopic: "a b", SpoolMaxBytes: 1, SpoolMinFree: -1,
 	}.Validate()
 	if err == nil {
 		t.Fatal("valid")
 	}
 	for _, want := range []string{`listen: "nowhere"`, `admin: "9002"`, `broker "kafka"`, `compression: "rar"`,
-		"max buffer: 1 bytes", "drain timeout", `dead-letter topic: "a b"`} {
+		"max buffer: 1 bytes", "spool: 1 bytes", "spool: -1 bytes", "drain timeout", `dead-letter topic: "a b"`} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nlacks %s", err, want)
 		}

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/marceloboeira/crowd/collector/internal/produce"
+	"github.com/marceloboeira/crowd/collector/internal/spool"
 	"github.com/marceloboeira/crowd/collector/kafka"
+	"github.com/marceloboeira/crowd/collector/record"
 )
 
 // What a Config gets where it says nothing.
@@ -19,13 +21,22 @@ const (
 	DefaultDrainTimeout   = 25 * time.Second
 
 	DefaultDeadLetterTopic = "crowd-dead-letters"
+
+	DefaultSpool         = "/var/lib/crowd/spool"
+	DefaultSpoolMaxBytes = 10 << 30
+	DefaultSpoolMinFree  = 1 << 30
 )
 
 // NoDeadLetterTopic is the Config.DeadLetterTopic that says that there is none.
 const NoDeadLetterTopic = "off"
 
-// leastBuffer holds a sensible batch.
-const leastBuffer = 1 << 20
+// NoSpool is the Config.Spool that says that there is none.
+const NoSpool = "off"
+
+const (
+	leastBuffer = 1 << 20                    // holds a sensible batch
+	leastSpool  = 2 * record.MaxMessageBytes // holds the longest batch
+)
 
 // Config configures a Collector.
 type Config struct {
@@ -43,11 +54,21 @@ type Config struct {
 	// their headers; default "crowd-dead-letters". It must exist, as other topics must: until it does, such records
 	// wait. NoDeadLetterTopic: they are refused for good.
 	DeadLetterTopic string
-	// MaxBufferBytes bounds the batches received and not yet stored, over all uplinks; default 256 MiB, at least
-	// 1 MiB. A record being stored takes a few times its size in memory.
+	// MaxBufferBytes bounds the batches received and not yet acknowledged, over all uplinks: those that ask for Kafka
+	// until that has them, others until they are synced to disk; default 256 MiB, at least 1 MiB. What is on disk and on
+	// its way to Kafka may take a quarter of it on top. A record on its way takes a few times its size in memory.
 	MaxBufferBytes int64
-	// DrainTimeout is how long Run tries to store what it has when it is told to end; default 25s, below the 30s
-	// that Kubernetes waits.
+	// Spool is the directory for what is to be safe before Kafka has it, which is made if need be; default
+	// "/var/lib/crowd/spool". NoSpool: everything waits in memory and in the uplinks until Kafka has it, and no route
+	// can ask for level disk.
+	Spool string
+	// SpoolMaxBytes bounds what waits in the spool; default 10 GiB, at least 128 MiB. Its directory grows by up to a
+	// half more.
+	SpoolMaxBytes int64
+	// SpoolMinFree is what the spool leaves free on its disk, in bytes; default 1 GiB.
+	SpoolMinFree int64
+	// DrainTimeout is how long Run tries to have Kafka take what it has when it is told to end; default 25s, below the
+	// 30s that Kubernetes waits.
 	DrainTimeout time.Duration
 }
 
@@ -68,6 +89,15 @@ func (c Config) withDefaults() Config {
 	if c.MaxBufferBytes == 0 {
 		c.MaxBufferBytes = DefaultMaxBufferBytes
 	}
+	if c.Spool == "" {
+		c.Spool = DefaultSpool
+	}
+	if c.SpoolMaxBytes == 0 {
+		c.SpoolMaxBytes = DefaultSpoolMaxBytes
+	}
+	if c.SpoolMinFree == 0 {
+		c.SpoolMinFree = DefaultSpoolMinFree
+	}
 	if c.DrainTimeout == 0 {
 		c.DrainTimeout = DefaultDrainTimeout
 	}
@@ -86,6 +116,12 @@ func (c Config) Validate() error {
 	if c.MaxBufferBytes < leastBuffer {
 		errs = append(errs, fmt.Errorf("max buffer: %d bytes is less than 1 MiB", c.MaxBufferBytes))
 	}
+	if c.SpoolMaxBytes < leastSpool {
+		errs = append(errs, fmt.Errorf("spool: %d bytes are less than 128 MiB", c.SpoolMaxBytes))
+	}
+	if c.SpoolMinFree < 0 {
+		errs = append(errs, fmt.Errorf("spool: %d bytes to be left free are less than none", c.SpoolMinFree))
+	}
 	if c.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("drain timeout: %v is negative", c.DrainTimeout))
 	}
@@ -98,4 +134,10 @@ func (c Config) produce() produce.Config {
 		p.DeadLetterTopic = ""
 	}
 	return p
+}
+
+func (c Config) spool() spool.Config {
+	return spool.Config{
+		Dir: c.Spool, MaxBytes: c.SpoolMaxBytes, MinFree: c.SpoolMinFree, MaxMemoryBytes: c.MaxBufferBytes / 4,
+	}
 }

@@ -2,11 +2,19 @@ package ingest
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
+
+	"github.com/marceloboeira/crowd/collector/internal/share"
 )
 
-// budget accounts for the memory that batches take from their receipt until their acknowledgement has been
-// written, over all streams. It is safe for concurrent use.
+// budget accounts for the memory that batches take from their receipt until their acknowledgement has been written,
+// over all streams. It is safe for concurrent use.
+//
+// Batches that wait for Kafka count for their topic as well: one that holds its share of the budget is closed, which
+// streams are told. Whoever obeys has no more than 2/3 of the budget waiting in a topic that is stuck, plus what was
+// under way when it was closed: see load.window for what that leaves.
 type budget struct {
 	limit int64
 
@@ -15,19 +23,28 @@ type budget struct {
 	inFlight int64
 	left     int64 // of inFlight, what streams that have ended had
 	streams  map[*account]struct{}
+	topics   *share.Pool
+	closed   []string // sorted; never changed in place
+	told     int64    // what was free when all streams were last woken
 }
 
 // account is one stream's part of a budget.
 type account struct {
 	budget *budget
-	wake   func() // tells the stream that there is room again
+	wake   func() // tells the stream that its terms have changed
 
 	own    int64 // under budget.mu
 	closed bool  // under budget.mu
 }
 
+// charge is what a batch takes of a budget.
+type charge struct {
+	bytes int64
+	topic string // that it waits for; "" if it does not
+}
+
 func newBudget(limit int64) *budget {
-	b := &budget{limit: limit, streams: map[*account]struct{}{}}
+	b := &budget{limit: limit, streams: map[*account]struct{}{}, topics: share.New(limit), told: limit}
 	b.freed.L = &b.mu
 	return b
 }
@@ -56,11 +73,15 @@ func (a *account) load() load {
 	return load{budget: b.limit, inFlight: b.inFlight, own: a.own, left: b.left, streams: max(len(b.streams), 1)}
 }
 
-// window returns the stream's present window.
-func (a *account) window() int64 {
-	a.budget.mu.Lock()
-	defer a.budget.mu.Unlock()
-	return a.load().window()
+// window returns the stream's present window, where there is so much room on disk, and the topics that may take nothing
+// more.
+func (a *account) window(disk int64) (bytes int64, closed []string) {
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	l := a.load()
+	l.disk = disk
+	return l.window(), b.closed
 }
 
 // admit waits until the stream may read; it returns false when ctx is done first.
@@ -84,37 +105,79 @@ func (a *account) admit(ctx context.Context) bool {
 }
 
 // take accounts for a message that was read.
-func (a *account) take(bytes int64) {
-	a.budget.mu.Lock()
-	defer a.budget.mu.Unlock()
-	a.own += bytes
-	a.budget.inFlight += bytes
-	if a.closed { // read while the stream was ending
-		a.budget.left += bytes
-	}
-}
-
-// release gives bytes back. Streams whose windows were small or closed for want of room are woken once there is
-// a sensible amount of it; before that, their windows would follow every single release.
-func (a *account) release(bytes int64) {
+func (a *account) take(c charge) {
 	b := a.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	roomy := b.limit - b.limit/8
-	tight := b.inFlight > roomy
-	a.own -= bytes
-	b.inFlight -= bytes
-	if a.closed {
-		b.left -= bytes
+	a.own += c.bytes
+	b.inFlight += c.bytes
+	if a.closed { // read while the stream was ending
+		b.left += c.bytes
+	}
+	if c.topic != "" {
+		b.topics.Take(strings.Clone(c.topic), c.bytes) // the topic is part of the message
+	}
+	b.changed()
+}
+
+// release gives back what was taken.
+func (a *account) release(charges ...charge) {
+	b := a.budget
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range charges {
+		a.own -= c.bytes
+		b.inFlight -= c.bytes
+		if a.closed {
+			b.left -= c.bytes
+		}
+		if c.topic != "" {
+			b.topics.Release(c.topic, c.bytes)
+		}
 	}
 	if a.own < 0 || b.inFlight < 0 {
 		panic("BUG: more bytes released than taken")
 	}
 	b.freed.Broadcast()
-	if tight && b.inFlight <= roomy {
-		for other := range b.streams {
-			other.wake()
+	b.changed()
+}
+
+// changed wakes all streams when topics close or open, and when what is free has doubled or halved: else, their
+// windows would follow every batch of every other one. Less than an eighth is as good as nothing.
+func (b *budget) changed() {
+	free := max(b.limit-b.inFlight, b.limit/8)
+	closed := b.review()
+	if free < 2*b.told && b.told < 2*free && slices.Equal(closed, b.closed) {
+		return
+	}
+	b.told, b.closed = free, closed
+	for a := range b.streams {
+		a.wake()
+	}
+}
+
+// review returns the topics that are closed from now on. A closed one opens when it has room again for a 64th of the
+// budget, not for a single batch.
+func (b *budget) review() []string {
+	if len(b.closed) == 0 && 3*b.topics.Used() <= 2*b.limit-3 {
+		return nil // no topic holds 2/3
+	}
+	closed := b.topics.Closed()
+	for _, topic := range b.closed {
+		if !b.topics.Fits(topic, b.limit/64) {
+			closed = append(closed, topic)
 		}
+	}
+	slices.Sort(closed)
+	return slices.Compact(closed)
+}
+
+// wakeAll has all streams look at their terms.
+func (b *budget) wakeAll() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for a := range b.streams {
+		a.wake()
 	}
 }
 
@@ -130,4 +193,11 @@ func (b *budget) count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.streams)
+}
+
+// countClosed returns the number of closed topics.
+func (b *budget) countClosed() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.closed)
 }

@@ -1,9 +1,15 @@
-// Package ingest takes batches of records from uplinks over gRPC, hands them to a sink, and acknowledges them
-// when the sink has stored them.
+// Package ingest takes batches of records from uplinks over gRPC, has them stored, and acknowledges them.
 //
-// The acknowledgement is what lets an uplink forget its records, so it says two things and no more: stored in
-// Kafka, or refused by name. Whatever else happens, a stream that ends above all, acknowledges nothing; the uplink
-// then sends its batches again somewhere.
+//	         +-- routes with ack memory or disk --> Spool --> Deliver --+
+//	batch ---+                                        |                 +--> Sink (Kafka)
+//	         +-- routes with ack kafka ---------------|-----------------+
+//	<-- ack, level disk ------------------------------+                 |
+//	<-- ack, level kafka -----------------------------------------------+
+//
+// Without a spool all batches go to the sink. The acknowledgement is what lets an uplink forget its records, so it
+// says two things and no more: stored, or refused by name. Whatever else happens, a stream that ends above all,
+// acknowledges nothing; the uplink then sends its batches again somewhere. A batch that comes again is recognised by
+// its number, and stored and counted once.
 package ingest
 
 import (
@@ -23,6 +29,7 @@ import (
 
 	"github.com/marceloboeira/crowd/collector/collectpb"
 	"github.com/marceloboeira/crowd/collector/internal/produce"
+	"github.com/marceloboeira/crowd/collector/internal/spool"
 	"github.com/marceloboeira/crowd/collector/internal/throttle"
 	"github.com/marceloboeira/crowd/collector/record"
 )
@@ -31,6 +38,14 @@ import (
 type Sink interface {
 	Produce(items []produce.Item, redelivered bool, done func([]produce.Refusal))
 	Connected() <-chan struct{}
+}
+
+// Spool stores batches on disk until Kafka has them; *spool.Spool is one, and describes the methods.
+type Spool interface {
+	Append(e spool.Entry, stored func(error))
+	Room() (free int64, closed []string)
+	Watch(changed func())
+	Left(visit func(id record.UplinkID, sequence uint64))
 }
 
 // Config configures a Server.
@@ -48,6 +63,7 @@ type Server struct {
 	name     string
 	instance [16]byte // new for every start
 	sink     Sink
+	spool    Spool // nil: there is none
 	log      *slog.Logger
 	trouble  *throttle.Logger
 	metrics  *metrics
@@ -75,16 +91,16 @@ const (
 	leastPing = time.Second
 )
 
-// New returns a server that stores in sink.
-func New(c Config, sink Sink, log *slog.Logger, registry prometheus.Registerer) *Server {
+// New returns a server that stores in sink, by way of sp, which may be nil. The caller has the spool call Deliver.
+func New(c Config, sink Sink, sp Spool, log *slog.Logger, registry prometheus.Registerer) *Server {
 	b := newBudget(c.MaxBufferBytes)
-	m := newMetrics(registry, b)
 	s := &Server{
-		name: c.Name, sink: sink, log: log, trouble: throttle.New(log), metrics: m, budget: b,
-		ledger: newLedger(func(route string, level record.Level, answers uint64) {
-			m.answered.WithLabelValues(m.routes.Value(route), level.String()).Add(float64(answers))
-		}, time.Now),
-		draining: make(chan struct{}),
+		name: c.Name, sink: sink, spool: sp, log: log, trouble: throttle.New(log), budget: b,
+		metrics: newMetrics(registry, b, sp), ledger: newLedger(time.Now), draining: make(chan struct{}),
+	}
+	if sp != nil {
+		sp.Left(s.ledger.restore)
+		sp.Watch(b.wakeAll)
 	}
 	_, _ = rand.Read(s.instance[:]) // never fails
 	s.grpc = grpc.NewServer(
@@ -109,7 +125,7 @@ func (s *Server) Serve(l net.Listener) error {
 }
 
 // Drain asks every uplink to go elsewhere, acknowledges what has been received, and ends. When ctx is done first
-// it breaks the streams that are left and returns an error. It is called once.
+// it breaks the streams that are left, and returns an error if anything was not acknowledged. It is called once.
 func (s *Server) Drain(ctx context.Context) error {
 	close(s.draining)
 	ended := make(chan struct{})
@@ -124,9 +140,15 @@ func (s *Server) Drain(ctx context.Context) error {
 		left := s.budget.total()
 		s.grpc.Stop()
 		<-ended
+		if left == 0 {
+			return nil
+		}
 		return fmt.Errorf("draining: %d bytes were not acknowledged: %w", left, context.Cause(ctx))
 	}
 }
+
+// Stop breaks all streams. What was not acknowledged stays so.
+func (s *Server) Stop() { s.grpc.Stop() }
 
 // Collect serves one stream; gRPC calls it.
 func (s *Server) Collect(g grpc.BidiStreamingServer[collectpb.UplinkMessage, collectpb.CollectorMessage]) error {
@@ -138,20 +160,26 @@ func (s *Server) Collect(g grpc.BidiStreamingServer[collectpb.UplinkMessage, col
 		return status.Errorf(codes.Unimplemented, "the uplink speaks version %d of the protocol, this collector %d",
 			hello.Version, record.Version)
 	}
-	// Not a closed window: that would shed requests, while an uplink without a stream keeps them and tries elsewhere.
-	select {
-	case <-s.sink.Connected():
-	default:
-		return status.Error(codes.Unavailable, "kafka has not been reached yet")
+	if s.spool == nil {
+		// Not a closed window: that would shed requests, while an uplink without a stream keeps them and tries elsewhere.
+		select {
+		case <-s.sink.Connected():
+		default:
+			return status.Error(codes.Unavailable, "kafka has not been reached yet")
+		}
 	}
 	st := newStream(s, g, hello.Uplink)
 	defer st.end()
 	log := s.log.With("node", hello.NodeID, "cluster", hello.NodeCluster, "uplink", fmt.Sprintf("%x", hello.Uplink))
-	log.Info("stream opened")
+	log.Debug("stream opened")
 	err = st.run(g.Context())
-	log.Info("stream ended", "reason", status.Code(err))
-	if status.Code(err) == codes.InvalidArgument {
+	switch code := status.Code(err); code {
+	case codes.OK, codes.Canceled:
+		log.Debug("stream ended", "reason", code) // uplinks look for collectors that are new, and leave again
+	case codes.InvalidArgument:
 		s.trouble.Warn("stream broke the protocol", "node", hello.NodeID, "error", err)
+	default:
+		log.Info("stream ended", "error", err)
 	}
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ import (
 	"github.com/marceloboeira/crowd/collector/internal/kafkatest"
 	"github.com/marceloboeira/crowd/collector/internal/label"
 	"github.com/marceloboeira/crowd/collector/internal/produce"
+	"github.com/marceloboeira/crowd/collector/internal/spool"
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
@@ -66,6 +68,62 @@ func (s *fakeSink) next(t *testing.T) *held {
 	}
 }
 
+// fakeSpool holds batches until the test says that they are stored.
+type fakeSpool struct {
+	batches chan *appended
+	left    map[record.UplinkID][]uint64
+
+	mu      sync.Mutex
+	free    int64
+	closed  []string
+	changed func()
+}
+
+type appended struct {
+	spool.Entry
+	stored func(error)
+}
+
+func newFakeSpool() *fakeSpool {
+	return &fakeSpool{batches: make(chan *appended, 10_000), free: 1 << 40}
+}
+
+func (s *fakeSpool) Append(e spool.Entry, stored func(error)) { s.batches <- &appended{e, stored} }
+
+func (s *fakeSpool) Room() (int64, []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free, s.closed
+}
+
+func (s *fakeSpool) Watch(changed func()) { s.changed = changed }
+
+func (s *fakeSpool) Left(visit func(record.UplinkID, uint64)) {
+	for id, sequences := range s.left {
+		for _, sequence := range sequences {
+			visit(id, sequence)
+		}
+	}
+}
+
+func (s *fakeSpool) room(free int64, closed ...string) {
+	s.mu.Lock()
+	s.free, s.closed = free, closed
+	s.mu.Unlock()
+	s.changed()
+}
+
+func (s *fakeSpool) next(t *testing.T) *appended {
+	t.Helper()
+	select {
+	case b := <-s.batches:
+		return b
+	case <-time.After(patience):
+		t.Fatal("no batch reaches the spool")
+		return nil
+	}
+}
+
 type fixture struct {
 	*Server
 	sink    *fakeSink
@@ -73,14 +131,19 @@ type fixture struct {
 	drained sync.Once
 }
 
-func start(t *testing.T, sink *fakeSink, maxBuffer int64) *fixture {
+// start serves without a spool, unless one is given.
+func start(t *testing.T, sink *fakeSink, maxBuffer int64, spools ...Spool) *fixture {
 	t.Helper()
 	kafkatest.NoGoroutinesLeft(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{sink: sink, Server: New(Config{Name: "collector-0", MaxBufferBytes: maxBuffer}, sink,
+	var sp Spool
+	if len(spools) > 0 {
+		sp = spools[0]
+	}
+	f := &fixture{sink: sink, Server: New(Config{Name: "collector-0", MaxBufferBytes: maxBuffer}, sink, sp,
 		slog.New(slog.DiscardHandler), prometheus.NewRegistry())}
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(l) }()
@@ -136,7 +199,11 @@ func (f *fixture) open(t *testing.T, id byte) (*client, int64) {
 	c := f.dial(t)
 	c.send((&record.Hello{Uplink: record.UplinkID{id}, NodeID: "edge-1", NodeCluster: "edge"}).AppendMessage(nil))
 	w := c.receive().GetWelcome()
-	if w == nil || w.GetCollector() != "collector-0" || !slices.Equal(w.GetLevels(), []collectpb.Level{collectpb.Level_LEVEL_KAFKA}) {
+	levels := []collectpb.Level{collectpb.Level_LEVEL_KAFKA}
+	if f.spool != nil {
+		levels = []collectpb.Level{collectpb.Level_LEVEL_DISK, collectpb.Level_LEVEL_KAFKA}
+	}
+	if w == nil || w.GetCollector() != "collector-0" || !slices.Equal(w.GetLevels(), levels) {
 		t.Fatalf("welcome: %v", w)
 	}
 	return c, int64(w.GetWindowBytes())
@@ -158,19 +225,40 @@ func (c *client) receive() *collectpb.CollectorMessage {
 	return m
 }
 
-// ack returns the next acknowledgement, passing over windows.
+// ack returns the next acknowledgement, which is one of level kafka, passing over windows.
 func (c *client) ack() *collectpb.Ack {
+	c.t.Helper()
+	return c.ackOf(collectpb.Level_LEVEL_KAFKA)
+}
+
+func (c *client) ackOf(level collectpb.Level) *collectpb.Ack {
 	c.t.Helper()
 	for {
 		m := c.receive()
 		if a := m.GetAck(); a != nil {
-			if a.GetLevel() != collectpb.Level_LEVEL_KAFKA {
+			if a.GetLevel() != level {
 				c.t.Fatalf("ack: %v", a)
 			}
 			return a
 		}
 		if m.GetWindow() == nil {
 			c.t.Fatalf("got %v, want an ack", m)
+		}
+	}
+}
+
+// closed returns once the topics that the stream was last told to be closed are these, each with its level.
+func (c *client) closed(want ...string) {
+	c.t.Helper()
+	for {
+		if w := c.receive().GetWindow(); w != nil {
+			var got []string
+			for _, closed := range w.GetClosed() {
+				got = append(got, closed.GetTopic()+" "+record.Level(closed.GetLevel()).String())
+			}
+			if slices.Equal(got, want) {
+				return
+			}
 		}
 	}
 }
@@ -202,25 +290,35 @@ func sample(route string, body int) *record.Record {
 	}
 }
 
-// batch encodes records of one route.
-func batch(sequence uint64, redelivered bool, route string, records, body int) []byte {
+// message encodes a batch of records of one route with ack memory.
+func message(sequence uint64, redelivered bool, route string, records, body int) []byte {
+	return messageOf(record.LevelMemory, sequence, redelivered, route, records, body)
+}
+
+// directMessage encodes a batch of one record of a route with ack kafka.
+func directMessage(sequence uint64, route string, body int) []byte {
+	return messageOf(record.LevelKafka, sequence, false, route, 1, body)
+}
+
+func messageOf(level record.Level, sequence uint64, redelivered bool, route string, records, body int) []byte {
 	var b record.Batch
 	for range records {
 		r := sample(route, body)
+		r.Ack = level
 		b.Add(r, [][]byte{r.Body})
 	}
-	b.AddAnswered(record.Answered{Route: route, Level: record.LevelMemory, Answers: sequence * uint64(records)})
+	b.AddAnswered(record.Answered{Route: route, Level: level, Answers: uint64(records)})
 	return b.Message(record.Head{Sequence: sequence, Redelivered: redelivered})
 }
 
 func TestABatchIsAcknowledgedWhenItIsStoredAndNotBefore(t *testing.T) {
 	f := start(t, newFakeSink(), 1<<20)
 	c, window := f.open(t, 1)
-	if window != 1<<20 {
-		t.Errorf("first window %d, want the whole budget", window)
+	if window != 1<<19 {
+		t.Errorf("first window %d, want half of the budget", window)
 	}
 	for sequence := range uint64(3) {
-		c.send(batch(sequence+1, sequence == 2, "leads", 10, 100))
+		c.send(message(sequence+1, sequence == 2, "leads", 10, 100))
 	}
 	var batches []*held
 	for range 3 {
@@ -252,9 +350,9 @@ func TestABatchIsAcknowledgedWhenItIsStoredAndNotBefore(t *testing.T) {
 		collector prometheus.Collector
 		want      float64
 	}{
-		"answered":    {f.metrics.answered.WithLabelValues("leads", "memory"), 30},
-		"stored":      {f.metrics.stored.WithLabelValues("leads", "memory"), 29},
-		"refused":     {f.metrics.refused.WithLabelValues("leads", "too_large"), 1},
+		"answered":    {f.metrics.answeredTotal.WithLabelValues("leads", "memory"), 30},
+		"stored":      {f.metrics.storedTotal.WithLabelValues("leads", "memory"), 29},
+		"refused":     {f.metrics.refusedTotal.WithLabelValues("leads", "too_large"), 1},
 		"batches":     {f.metrics.batches.WithLabelValues("false"), 2},
 		"redelivered": {f.metrics.batches.WithLabelValues("true"), 1},
 	} {
@@ -286,7 +384,7 @@ func TestAMalformedRecordIsRefusedByIndexAndTheOthersAreStored(t *testing.T) {
 		case item.Malformed != "":
 			refusals = append(refusals, produce.Refusal{Index: i, Class: produce.ClassMalformed, Reason: item.Malformed})
 		case i == 2:
-			refusals = append(refusals, produce.Refusal{Index: i, Class: produce.ClassTopic, Reason: "no such topic"})
+			refusals = append(refusals, produce.Refusal{Index: i, Class: produce.ClassTopic, Reason: "no such topic", DeadLettered: true})
 		}
 	}
 	if body := b.items[3].Record.Body; !slices.Equal(body, []byte{0xff}) {
@@ -297,16 +395,19 @@ func TestAMalformedRecordIsRefusedByIndexAndTheOthersAreStored(t *testing.T) {
 	var refused []string
 	for _, r := range a.GetRefused() {
 		refused = append(refused, fmt.Sprint(r.GetIndex(), " ", r.GetReason()))
+		if r.GetDeadLettered() != (r.GetIndex() == 2) {
+			t.Errorf("record %d is a dead letter: %v", r.GetIndex(), r.GetDeadLettered())
+		}
 	}
 	if a.GetSequence() != 7 || len(refused) != 3 || !strings.HasPrefix(refused[0], "1 record: malformed message: id of 3 bytes") ||
 		refused[1] != "2 no such topic" || !strings.HasPrefix(refused[2], "3 record: malformed message") {
 		t.Errorf("ack %d refuses %q", a.GetSequence(), refused)
 	}
-	if got := testutil.ToFloat64(f.metrics.refused.WithLabelValues(label.Unknown, produce.ClassMalformed)); got != 2 {
+	if got := testutil.ToFloat64(f.metrics.refusedTotal.WithLabelValues(label.Unknown, produce.ClassMalformed)); got != 2 {
 		t.Errorf("%v malformed records counted, want 2", got)
 	}
-	if got := testutil.ToFloat64(f.metrics.stored.WithLabelValues("leads", "memory")); got != 1 {
-		t.Errorf("%v stored records counted, want 1", got)
+	if got := testutil.ToFloat64(f.metrics.storedTotal.WithLabelValues("leads", "memory")); got != 2 {
+		t.Errorf("%v stored records counted, want 2: one of them is a dead letter", got)
 	}
 }
 
@@ -327,13 +428,19 @@ func TestWhatIsNotTheProtocolEndsItsStreamAndNoOther(t *testing.T) {
 		code     codes.Code
 		says     string
 	}{
-		{"no hello", [][]byte{batch(1, false, "leads", 1, 1)}, codes.InvalidArgument, "first message must be a hello"},
+		{"no hello", [][]byte{message(1, false, "leads", 1, 1)}, codes.InvalidArgument, "first message must be a hello"},
 		{"empty", [][]byte{{}}, codes.InvalidArgument, "the first message must be a hello"},
 		{"noise", [][]byte{[]byte("GET / HTTP/1.1\r\n")}, codes.InvalidArgument, "malformed message"},
 		{"a short uplink", [][]byte{{0x0a, 3, 0x0a, 1, 7}}, codes.InvalidArgument, "uplink of 1 bytes"},
 		{"hello twice", [][]byte{hello, hello}, codes.InvalidArgument, "second hello"},
 		{"noise later", [][]byte{hello, {0xff, 0xff}}, codes.InvalidArgument, "malformed message"},
 		{"no sequence", [][]byte{hello, {0x12, 0}}, codes.InvalidArgument, "batch without sequence"},
+		{"two topics", [][]byte{hello, mixed(sample("leads", 1), sample("orders", 1))}, codes.InvalidArgument,
+			`batch 5 mixes topics: record 0 is for "leads", record 1 for "orders"`},
+		{"two classes", [][]byte{hello, mixed(sample("leads", 1), asking(record.LevelKafka))}, codes.InvalidArgument,
+			`batch 5 mixes ack kafka with others: record 0 of route "leads" asks for memory, record 1 of route "leads" for kafka`},
+		{"it is settled itself", [][]byte{hello, settledBelow(8)}, codes.InvalidArgument,
+			"batch 5 says that all below 8 have been acknowledged"},
 		{"too long", [][]byte{hello, make([]byte, record.MaxMessageBytes+1)}, codes.ResourceExhausted, "larger than max"},
 	} {
 		s := f.dial(t)
@@ -344,15 +451,34 @@ func TestWhatIsNotTheProtocolEndsItsStreamAndNoOther(t *testing.T) {
 			t.Errorf("%s: ends with %v, want %v %q", c.name, err, c.code, c.says)
 		}
 	}
-	witness.send(batch(1, false, "leads", 1, 1))
+	witness.send(message(1, false, "leads", 1, 1))
 	f.sink.next(t).done(nil)
 	witness.ack()
+}
+
+func asking(level record.Level) *record.Record {
+	r := sample("leads", 1)
+	r.Ack = level
+	return r
+}
+
+func mixed(records ...*record.Record) []byte {
+	var b record.Batch
+	for _, r := range records {
+		b.Add(r, [][]byte{r.Body})
+	}
+	return b.Message(record.Head{Sequence: 5})
+}
+
+func settledBelow(n uint64) []byte {
+	var b record.Batch
+	return b.Message(record.Head{Sequence: 5, SettledBelow: n})
 }
 
 func TestTheLongestMessageIsTaken(t *testing.T) {
 	f := start(t, newFakeSink(), 1<<20)
 	c, _ := f.open(t, 1)
-	c.send(batch(1, false, "leads", 1, record.MaxMessageBytes-1000))
+	c.send(message(1, false, "leads", 1, record.MaxMessageBytes-1000))
 	b := f.sink.next(t)
 	if n := len(b.items[0].Record.Body); n != record.MaxMessageBytes-1000 {
 		t.Errorf("the body arrives with %d bytes", n)
@@ -371,22 +497,20 @@ func TestNoStreamsUntilKafkaWasReached(t *testing.T) {
 		t.Errorf("the stream ends with %v", err)
 	}
 	close(sink.connected)
-	if _, window := f.open(t, 1); window != 1<<20 {
-		t.Errorf("window %d", window)
-	}
+	f.open(t, 1)
 }
 
 func TestTheWindowIsSharedAndClosesWhenTheBudgetIsUsedUp(t *testing.T) {
 	f := start(t, newFakeSink(), 1<<20)
 	first, _ := f.open(t, 1)
 	second, window := f.open(t, 2)
-	if window != 1<<19 {
-		t.Errorf("window of the second stream %d, want half the budget", window)
+	if window != 1<<18 {
+		t.Errorf("window of the second stream %d, want a quarter of the budget", window)
 	}
-	first.window(func(w int64) bool { return w == 1<<19 })
+	first.window(func(w int64) bool { return w == 1<<18 })
 
-	first.send(batch(1, false, "leads", 1, 600<<10))
-	second.send(batch(1, false, "leads", 1, 600<<10)) // together more than the budget
+	first.send(message(1, false, "leads", 1, 600<<10))
+	second.send(message(1, false, "leads", 1, 600<<10)) // together more than the budget
 	a, b := f.sink.next(t), f.sink.next(t)
 	third, window := f.open(t, 3)
 	if window != 0 {
@@ -408,7 +532,7 @@ func TestAnUplinkThatIgnoresItsWindowIsHeldBack(t *testing.T) {
 	go func() {
 		defer close(sent)
 		for sequence := range uint64(batches) {
-			c.send(batch(sequence+1, false, "leads", 1, each))
+			c.send(message(sequence+1, false, "leads", 1, each))
 		}
 	}()
 	acked := map[uint64]bool{}
@@ -426,7 +550,7 @@ func TestAnUplinkThatIgnoresItsWindowIsHeldBack(t *testing.T) {
 func TestBatchesOfAStreamThatEndedCountUntilTheyAreStored(t *testing.T) {
 	f := start(t, newFakeSink(), 1<<20)
 	c, _ := f.open(t, 1)
-	c.send(batch(1, false, "leads", 1, 1000))
+	c.send(message(1, false, "leads", 1, 1000))
 	b := f.sink.next(t)
 	c.send([]byte{0xff})
 	if err := c.end(); status.Code(err) != codes.InvalidArgument {
@@ -444,7 +568,7 @@ func TestBatchesOfAStreamThatEndedCountUntilTheyAreStored(t *testing.T) {
 func TestAfterAHalfCloseWhatWasReceivedIsAcknowledged(t *testing.T) {
 	f := start(t, newFakeSink(), 1<<20)
 	c, _ := f.open(t, 1)
-	c.send(batch(1, false, "leads", 1, 1000))
+	c.send(message(1, false, "leads", 1, 1000))
 	if err := c.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
@@ -460,7 +584,7 @@ func TestDraining(t *testing.T) {
 	idle, _ := f.open(t, 1)
 	busy, _ := f.open(t, 2)
 	silent := f.dial(t) // no hello yet
-	busy.send(batch(1, false, "leads", 1, 1000))
+	busy.send(message(1, false, "leads", 1, 1000))
 	b := f.sink.next(t)
 
 	drained := make(chan error, 1)
@@ -472,7 +596,7 @@ func TestDraining(t *testing.T) {
 			t.Errorf("after draining comes %v, want a closed window", w)
 		}
 	}
-	busy.send(batch(2, false, "leads", 1, 1000)) // was under way
+	busy.send(message(2, false, "leads", 1, 1000)) // was under way
 	late := f.sink.next(t)
 	if err := idle.end(); !errors.Is(err, io.EOF) {
 		t.Errorf("the idle stream ends with %v", err)
@@ -501,7 +625,7 @@ func TestDraining(t *testing.T) {
 func TestDrainingGivesUp(t *testing.T) {
 	f := start(t, newFakeSink(), 1<<20)
 	c, _ := f.open(t, 1)
-	c.send(batch(1, false, "leads", 1, 1000))
+	c.send(message(1, false, "leads", 1, 1000))
 	b := f.sink.next(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	drained := make(chan error, 1)
@@ -522,4 +646,276 @@ func TestDrainingGivesUp(t *testing.T) {
 		}
 	}
 	b.done(nil)
+}
+
+func TestASpooledBatchIsAcknowledgedWhenItIsOnDisk(t *testing.T) {
+	sp := newFakeSpool()
+	f := start(t, newFakeSink(), 1<<20, sp)
+	c, _ := f.open(t, 1)
+	c.send(message(1, true, "leads", 3, 100))
+	c.send(directMessage(2, "orders", 100))
+
+	entry := sp.next(t)
+	want := record.UplinkID{1}
+	if entry.Uplink != want || entry.Sequence != 1 || !entry.Redelivered || entry.Topic != "leads" || len(entry.Records) != 3 {
+		t.Errorf("in the spool: %+v", entry.Entry)
+	}
+	entry.stored(nil)
+	if a := c.ackOf(collectpb.Level_LEVEL_DISK); a.GetSequence() != 1 {
+		t.Errorf("ack %v", a)
+	}
+	if got := testutil.ToFloat64(f.metrics.storedTotal.WithLabelValues("leads", "memory")); got != 3 {
+		t.Errorf("%v records stored, want 3", got)
+	}
+
+	b := f.sink.next(t)
+	if b.items[0].Record.Topic != "orders" {
+		t.Errorf("to kafka goes %q", b.items[0].Record.Topic)
+	}
+	b.done([]produce.Refusal{{Index: 0, Class: produce.ClassTooLarge, DeadLettered: true}})
+	if a := c.ack(); a.GetSequence() != 2 || len(a.GetRefused()) != 1 || !a.GetRefused()[0].GetDeadLettered() {
+		t.Errorf("ack %v", a)
+	}
+	if got := testutil.ToFloat64(f.metrics.storedTotal.WithLabelValues("orders", "kafka")); got != 1 {
+		t.Errorf("%v records stored, want 1: kafka has the dead letter", got)
+	}
+}
+
+func TestDeliverSetsAsideWhatKafkaTakesInNoForm(t *testing.T) {
+	f := start(t, newFakeSink(), 1<<20, newFakeSpool())
+	done := make(chan []spool.Undeliverable, 1)
+	good := sample("leads", 10).Append(nil)
+	f.Deliver(&spool.Entry{Redelivered: true, Topic: "leads", Records: [][]byte{good, {0xff}, good}},
+		func(u []spool.Undeliverable) { done <- u })
+	b := f.sink.next(t)
+	if len(b.items) != 3 || !b.redelivered || b.items[1].Malformed == "" {
+		t.Errorf("delivered: %+v", b)
+	}
+	b.done([]produce.Refusal{
+		{Index: 0, Class: produce.ClassTooLarge, Reason: "too large", DeadLettered: true},
+		{Index: 1, Class: produce.ClassMalformed, Reason: "malformed"},
+	})
+	if u := <-done; len(u) != 1 || u[0].Index != 1 || u[0].Reason != "malformed" {
+		t.Errorf("undeliverable: %+v", u)
+	}
+	if got := testutil.ToFloat64(f.metrics.refusedTotal.WithLabelValues(label.Unknown, produce.ClassMalformed)); got != 1 {
+		t.Errorf("%v refused records counted, want 1", got)
+	}
+	if n := testutil.CollectAndCount(f.metrics.storedTotal); n != 0 {
+		t.Error("counted as stored once more")
+	}
+}
+
+func TestABatchThatCouldNotBeSpooledEndsItsStreams(t *testing.T) {
+	sp := newFakeSpool()
+	f := start(t, newFakeSink(), 1<<20, sp)
+	first, _ := f.open(t, 1)
+	first.send(message(1, false, "leads", 3, 100))
+	entry := sp.next(t)
+	second, _ := f.open(t, 1)
+	second.send(message(1, true, "leads", 3, 100))
+	f.deduplicated(t, 1)
+	if err := second.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	entry.stored(errors.New("no space left"))
+	for _, c := range []*client{first, second} {
+		if err := c.end(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no space left") {
+			t.Errorf("the stream ends with %v", err)
+		}
+	}
+	if n := testutil.CollectAndCount(f.metrics.storedTotal) + testutil.CollectAndCount(f.metrics.answeredTotal); n != 0 {
+		t.Error("something was counted")
+	}
+	if n := f.budget.total(); n != 0 {
+		t.Errorf("%d bytes in flight", n)
+	}
+}
+
+// deduplicated waits until so many batches were.
+func (f *fixture) deduplicated(t *testing.T, n int) {
+	t.Helper()
+	for start := time.Now(); testutil.ToFloat64(f.metrics.deduplicated) != float64(n); {
+		if time.Since(start) > patience {
+			t.Fatalf("%v repeats, want %d", testutil.ToFloat64(f.metrics.deduplicated), n)
+		}
+		runtime.Gosched()
+	}
+}
+
+func TestARepeatIsAcknowledgedAndStoredOnce(t *testing.T) {
+	f := start(t, newFakeSink(), 1<<20)
+	first, _ := f.open(t, 1)
+	first.send(message(1, false, "leads", 2, 1000))
+	b := f.sink.next(t)
+	first.send([]byte{0xff})
+	if err := first.end(); status.Code(err) != codes.InvalidArgument {
+		t.Fatal(err)
+	}
+
+	// In progress: it waits. It counts, but not as much as the batch itself.
+	before := f.budget.total()
+	second, _ := f.open(t, 1)
+	second.send(message(1, true, "leads", 2, 1000))
+	f.deduplicated(t, 1)
+	if n := f.budget.total() - before; n != batchCost {
+		t.Errorf("the repeat takes %d bytes", n)
+	}
+	b.done([]produce.Refusal{{Index: 1, Class: produce.ClassTooLarge, Reason: "too large"}})
+	third, _ := f.open(t, 1)
+	third.send(message(1, true, "leads", 2, 1000)) // settled
+	for _, c := range []*client{second, third} {
+		if a := c.ack(); a.GetSequence() != 1 || len(a.GetRefused()) != 1 || a.GetRefused()[0].GetReason() != "too large" {
+			t.Errorf("ack %v", a)
+		}
+	}
+	// Another uplink's batch with the same number is another batch.
+	other, _ := f.open(t, 2)
+	other.send(message(1, false, "leads", 2, 1000))
+	f.sink.next(t).done(nil)
+	other.ack()
+
+	if len(f.sink.batches) > 0 {
+		t.Error("a repeat was stored")
+	}
+	for name, c := range map[string]struct {
+		collector prometheus.Collector
+		want      float64
+	}{
+		"answered":     {f.metrics.answeredTotal.WithLabelValues("leads", "memory"), 4},
+		"stored":       {f.metrics.storedTotal.WithLabelValues("leads", "memory"), 3},
+		"redelivered":  {f.metrics.batches.WithLabelValues("true"), 2},
+		"deduplicated": {f.metrics.deduplicated, 2},
+	} {
+		if got := testutil.ToFloat64(c.collector); got != c.want {
+			t.Errorf("%s = %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+func TestWhatIsStillInTheSpoolIsKnown(t *testing.T) {
+	sp := newFakeSpool()
+	sp.left = map[record.UplinkID][]uint64{{1}: {7, 9}}
+	f := start(t, newFakeSink(), 1<<20, sp)
+	c, _ := f.open(t, 1)
+	for _, sequence := range []uint64{9, 8, 7} {
+		c.send(message(sequence, true, "leads", 1, 10))
+	}
+	entry := sp.next(t)
+	if entry.Sequence != 8 {
+		t.Errorf("batch %d is stored again", entry.Sequence)
+	}
+	entry.stored(nil)
+	for range 3 {
+		c.ackOf(collectpb.Level_LEVEL_DISK)
+	}
+	if len(sp.batches) > 0 {
+		t.Error("one that is there was stored again")
+	}
+}
+
+func TestAReportIsCountedOnceAndAcknowledgedAtOnce(t *testing.T) {
+	report := func(redelivered bool) []byte {
+		var b record.Batch
+		b.AddAnswered(record.Answered{Route: "leads", Level: record.LevelDisk, Answers: 5})
+		return b.Message(record.Head{Sequence: 1, Redelivered: redelivered})
+	}
+	for name, c := range map[string]struct {
+		spools []Spool
+		level  collectpb.Level
+	}{
+		"diskless":     {nil, collectpb.Level_LEVEL_KAFKA},
+		"with a spool": {[]Spool{newFakeSpool()}, collectpb.Level_LEVEL_DISK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := start(t, newFakeSink(), 1<<20, c.spools...)
+			s, _ := f.open(t, 1)
+			for _, redelivered := range []bool{false, true} {
+				s.send(report(redelivered))
+				if a := s.ackOf(c.level); a.GetSequence() != 1 {
+					t.Errorf("ack %v", a)
+				}
+			}
+			if got := testutil.ToFloat64(f.metrics.answeredTotal.WithLabelValues("leads", "disk")); got != 5 {
+				t.Errorf("%v answers, want 5", got)
+			}
+		})
+	}
+}
+
+func TestClosedTopicsAreTold(t *testing.T) {
+	const budget = 1 << 20
+	t.Run("diskless", func(t *testing.T) {
+		f := start(t, newFakeSink(), budget)
+		witness, _ := f.open(t, 2)
+		c, _ := f.open(t, 1)
+		c.send(message(1, false, "stuck", 1, 700<<10))
+		stuck := f.sink.next(t)
+		witness.closed("stuck memory", "stuck disk", "stuck kafka")
+		late, window := f.open(t, 3)
+		if window == 0 {
+			t.Error("there is no room for another topic")
+		}
+		late.closed("stuck memory", "stuck disk", "stuck kafka")
+		c.send(message(2, false, "other", 1, 100)) // from the same uplink
+		f.sink.next(t).done(nil)
+		c.ack()
+		stuck.done(nil)
+		witness.closed()
+		late.closed()
+	})
+	t.Run("with a spool", func(t *testing.T) {
+		sp := newFakeSpool()
+		f := start(t, newFakeSink(), budget, sp)
+		c, _ := f.open(t, 1)
+		sp.room(1<<30, "slow")
+		c.closed("slow memory", "slow disk")
+		c.send(directMessage(1, "stuck", 700<<10))
+		stuck := f.sink.next(t)
+		c.closed("stuck kafka", "slow memory", "slow disk")
+		sp.room(1 << 30)
+		c.closed("stuck kafka")
+		c.send(message(2, false, "stuck", 1, 100)) // by the spool it may come
+		sp.next(t).stored(nil)
+		c.ackOf(collectpb.Level_LEVEL_DISK)
+		stuck.done(nil)
+		c.closed()
+	})
+}
+
+func TestTheWindowFollowsTheSpoolsRoom(t *testing.T) {
+	sp := newFakeSpool()
+	f := start(t, newFakeSink(), 1<<30, sp)
+	c, window := f.open(t, 1)
+	if window != 1<<29 {
+		t.Errorf("window %d, want half of the memory", window)
+	}
+	sp.room(10 << 20)
+	c.window(func(w int64) bool { return w == 5<<20 })
+	sp.room(0)
+	c.window(func(w int64) bool { return w == 0 })
+	sp.room(1 << 40)
+	c.window(func(w int64) bool { return w == 1<<29 })
+}
+
+func TestKafkaDoesNotDelayTheDrainOfSpooledBatches(t *testing.T) {
+	sink := newFakeSink()
+	sink.connected = make(chan struct{}) // never
+	sp := newFakeSpool()
+	f := start(t, sink, 1<<20, sp)
+	c, _ := f.open(t, 1)
+	c.send(message(1, false, "leads", 1, 1000))
+	entry := sp.next(t)
+	drained := make(chan error, 1)
+	f.drained.Do(func() { go func() { drained <- f.Drain(t.Context()) }() })
+	for c.receive().GetDraining() == nil {
+	}
+	entry.stored(nil)
+	c.ackOf(collectpb.Level_LEVEL_DISK)
+	if err := c.end(); !errors.Is(err, io.EOF) {
+		t.Errorf("the stream ends with %v", err)
+	}
+	if err := <-drained; err != nil {
+		t.Error(err)
+	}
 }

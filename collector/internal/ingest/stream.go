@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/marceloboeira/crowd/collector/collectpb"
-	"github.com/marceloboeira/crowd/collector/internal/produce"
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
@@ -23,9 +22,9 @@ const (
 	// lastWord is how long a drained stream stays open for batches that were under way when the uplink was told.
 	// Without it they would be sent again elsewhere: correct, but marked as redelivered.
 	lastWord = 250 * time.Millisecond
-	// batchCost is what a batch takes in memory beside its message, until its acknowledgement is written. It counts:
-	// a batch may be empty, and its acknowledgement wait for an uplink that does not read.
-	batchCost = 128
+	// batchCost is what a copy of a batch takes in memory beside its message, until its acknowledgement is written. It
+	// counts: a batch may be empty, and its acknowledgement wait for an uplink that does not read.
+	batchCost = 192
 )
 
 // stream is one uplink's stream after its hello. The handler's goroutine runs it and is the only one that sends;
@@ -35,36 +34,37 @@ type stream struct {
 	grpc    grpc.BidiStreamingServer[collectpb.UplinkMessage, collectpb.CollectorMessage]
 	account *account
 	uplink  *uplink
+	id      record.UplinkID
 	wake    chan struct{} // holds one wake-up for run
 
-	mu      sync.Mutex
-	open    int   // batches received and not yet among those that run has taken to acknowledge
-	acks    []ack // to be sent
-	readErr error // why reading has ended
-	ended   bool  // nobody sends acks any more
+	mu    sync.Mutex
+	open  int   // batches received and not yet among those that run has taken to acknowledge
+	acks  []ack // to be sent
+	over  error // why no more is read, or no more can be stored; io.EOF: the uplink has said that it is done
+	ended bool  // nobody sends acks any more
 }
 
 // ack is a batch whose fate is known.
 type ack struct {
 	sequence uint64
-	bytes    int64
-	refused  []produce.Refusal
+	level    record.Level
+	outcome
 }
 
 func newStream(s *Server, g grpc.BidiStreamingServer[collectpb.UplinkMessage, collectpb.CollectorMessage],
 	id record.UplinkID) *stream {
-	st := &stream{server: s, grpc: g, uplink: s.ledger.open(id), wake: make(chan struct{}, 1)}
+	st := &stream{server: s, grpc: g, id: id, uplink: s.ledger.open(id), wake: make(chan struct{}, 1)}
 	st.account = s.budget.open(st.wakeUp)
 	return st
 }
 
-// end is called when run has returned. Batches that are still with the sink stay there, unacknowledged.
+// end is called when run has returned. Batches that are being stored stay so, unacknowledged.
 func (st *stream) end() {
 	st.mu.Lock()
-	acks := st.acks
-	st.acks, st.ended = nil, true
+	copies := st.open + len(st.acks)
+	st.open, st.acks, st.ended = 0, nil, true
 	st.mu.Unlock()
-	st.release(acks)
+	st.account.release(charge{bytes: int64(copies) * batchCost})
 	st.account.close()
 	st.server.ledger.close(st.uplink)
 }
@@ -79,42 +79,39 @@ func (st *stream) wakeUp() {
 // run sends what there is to send until the stream is over.
 func (st *stream) run(ctx context.Context) error {
 	draining := st.server.draining
-	window := func() int64 {
+	offer := func() terms {
+		t := st.terms()
 		if draining == nil {
-			return 0
+			t.bytes = 0
 		}
-		return st.account.window()
+		return t
 	}
-	told := window()
-	if err := st.grpc.Send(&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{
-		Welcome: &collectpb.Welcome{
-			Levels: []collectpb.Level{collectpb.Level_LEVEL_KAFKA}, WindowBytes: uint64(told), Collector: st.server.name,
-			Version: record.Version, Instance: st.server.instance[:],
-		},
-	}}); err != nil {
+	told := offer()
+	if err := st.grpc.Send(st.welcome(told.bytes)); err != nil {
 		return err
 	}
+	told.closed = nil // a welcome does not tell them
 	go st.read(ctx)
 
 	beat := time.NewTicker(heartbeat)
 	defer beat.Stop()
 	var quiet <-chan time.Time // fires lastWord after draining began
 	for drained, due := false, false; ; {
-		acks, open, readErr := st.take()
+		acks, open, over := st.take()
 		for _, a := range acks {
 			if err := st.grpc.Send(a.message()); err != nil {
 				return err
 			}
 		}
 		switch {
-		case readErr != nil && !errors.Is(readErr, io.EOF):
-			return readErr
-		case open == 0 && (readErr != nil || drained):
+		case over != nil && !errors.Is(over, io.EOF):
+			return over
+		case open == 0 && (over != nil || drained):
 			return nil
 		}
-		if now := window(); due || worthSending(told, now) {
+		if now := offer(); due || now.worthSending(told) {
 			told, due = now, false
-			if err := st.grpc.Send(windowMessage(now)); err != nil {
+			if err := st.grpc.Send(now.message()); err != nil {
 				return err
 			}
 		}
@@ -137,32 +134,44 @@ func (st *stream) run(ctx context.Context) error {
 	}
 }
 
-// take returns the acks to send, how many batches are left without one, and why reading has ended if it has. The
-// acks' bytes count no more: a peer that does not read its acks blocks run, and with it all further ones.
-func (st *stream) take() ([]ack, int, error) {
-	st.mu.Lock()
-	acks, open, readErr := st.acks, st.open, st.readErr
-	st.acks = nil
-	st.mu.Unlock()
-	st.release(acks)
-	return acks, open, readErr
+// The levels of batches, by where they wait.
+var (
+	spooled = []record.Level{record.LevelMemory, record.LevelDisk}
+	direct  = []record.Level{record.LevelKafka}
+	all     = []record.Level{record.LevelMemory, record.LevelDisk, record.LevelKafka}
+)
+
+// terms returns what the uplink may send now.
+func (st *stream) terms() terms {
+	if st.server.spool == nil {
+		window, memory := st.account.window(unlimited)
+		return terms{window, closedTopics(memory, nil, all, nil)}
+	}
+	free, disk := st.server.spool.Room()
+	window, memory := st.account.window(free)
+	return terms{window, closedTopics(memory, disk, direct, spooled)}
 }
 
-func (st *stream) release(acks []ack) {
-	var bytes int64
-	for _, a := range acks {
-		bytes += a.bytes
+// take returns the acks to send, how many batches are left without one, and why the stream is over if it is. The
+// acks count no more: a peer that does not read its acks blocks run, and with it all further ones.
+func (st *stream) take() (acks []ack, open int, over error) {
+	st.mu.Lock()
+	acks, open, over = st.acks, st.open, st.over
+	st.acks = nil
+	st.mu.Unlock()
+	if len(acks) > 0 {
+		st.account.release(charge{bytes: int64(len(acks)) * batchCost})
 	}
-	if bytes > 0 {
-		st.account.release(bytes)
-	}
+	return acks, open, over
 }
 
 // read takes batches in until the stream is over.
 func (st *stream) read(ctx context.Context) {
 	err := st.readBatches(ctx)
 	st.mu.Lock()
-	st.readErr = err
+	if st.over == nil {
+		st.over = err
+	}
 	st.mu.Unlock()
 	st.wakeUp()
 }
@@ -183,72 +192,102 @@ func (st *stream) readBatches(ctx context.Context) error {
 		if m.Batch == nil {
 			continue // of a kind that a later version may have brought
 		}
-		st.accept(m.Batch, len(f.raw))
+		b, err := parse(m.Batch)
+		if err != nil {
+			return status.Error(codes.InvalidArgument, err.Error())
+		}
+		st.server.metrics.received(b.Received, len(f.raw))
+		st.accept(&b, int64(len(f.raw)))
 	}
 	return status.FromContextError(ctx.Err()).Err()
 }
 
-// accept hands a batch to the sink.
-func (st *stream) accept(b *record.Received, length int) {
+// accept has a batch stored and acknowledged, or only acknowledged, if it was here before.
+func (st *stream) accept(b *batch, length int64) {
 	s := st.server
-	s.metrics.received(b, length)
-	bytes := int64(length + batchCost)
-	items := make([]produce.Item, 0, len(b.Records))
-	for i, raw := range b.Records {
-		item := produce.Item{Index: i}
-		var err error
-		if item.Record, err = record.Parse(raw); err != nil {
-			item.Record, item.Malformed = record.Record{Body: raw}, err.Error()
-		}
-		items = append(items, item)
+	if !st.begin() {
+		return
 	}
-	s.ledger.report(b)
-	st.account.take(bytes)
-	st.mu.Lock()
-	st.open++
-	st.mu.Unlock()
-	sequence := b.Sequence
-	s.sink.Produce(items, b.Redelivered, func(refused []produce.Refusal) {
-		s.metrics.acknowledged(items, refused)
-		if len(refused) > 0 {
-			s.trouble.Warn("records refused by their topic", "records", len(refused), "first", refused[0].Reason,
-				"dead_lettered", refused[0].DeadLettered)
-		}
-		st.finish(ack{sequence, bytes, refused})
+	a := ack{sequence: b.Sequence, level: s.level(b)}
+	if !st.uplink.receive(b.Head, waiter{
+		told: func(o outcome) {
+			a.outcome = o
+			st.finish(a)
+		},
+		gone: st.gone,
+	}) {
+		s.metrics.deduplicated.Inc()
+		return
+	}
+	held := charge{bytes: length}
+	if a.level == record.LevelKafka {
+		held.topic = b.topic
+	}
+	st.account.take(held)
+	s.store(st.id, b, func(o outcome) {
+		st.account.release(held)
+		st.uplink.settle(b.Sequence, o)
 	})
 }
 
-// finish has a batch acknowledged, if the stream is still there.
+// begin notes a copy of a batch that will be acknowledged; false: by nobody, as the stream has ended.
+func (st *stream) begin() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.ended {
+		return false
+	}
+	st.open++
+	st.account.take(charge{bytes: batchCost})
+	return true
+}
+
+// finish has a copy acknowledged, if the stream is still there; that of a batch that was not stored ends it.
 func (st *stream) finish(a ack) {
 	st.mu.Lock()
-	ended := st.ended
-	if !ended {
-		st.acks = append(st.acks, a)
-	}
-	st.open--
-	st.mu.Unlock()
-	if ended {
-		st.account.release(a.bytes)
+	if st.ended {
+		st.mu.Unlock()
 		return
 	}
+	st.open--
+	if a.err == nil {
+		st.acks = append(st.acks, a)
+	} else {
+		st.account.release(charge{bytes: batchCost})
+		if st.over == nil || errors.Is(st.over, io.EOF) {
+			st.over = a.err
+		}
+	}
+	st.mu.Unlock()
 	st.wakeUp()
 }
 
+func (st *stream) gone() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.ended
+}
+
+func (st *stream) welcome(window int64) *collectpb.CollectorMessage {
+	s := st.server
+	w := &collectpb.Welcome{
+		Levels: []collectpb.Level{collectpb.Level_LEVEL_KAFKA}, WindowBytes: uint64(window), Collector: s.name,
+		Version: record.Version, Instance: s.instance[:],
+	}
+	if s.spool != nil {
+		w.Levels = []collectpb.Level{collectpb.Level_LEVEL_DISK, collectpb.Level_LEVEL_KAFKA}
+	}
+	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Welcome{Welcome: w}}
+}
+
 func (a ack) message() *collectpb.CollectorMessage {
-	m := &collectpb.Ack{Sequence: a.sequence, Level: collectpb.Level_LEVEL_KAFKA}
+	m := &collectpb.Ack{Sequence: a.sequence, Level: collectpb.Level(a.level)}
 	for _, r := range a.refused {
 		m.Refused = append(m.Refused, &collectpb.Refused{
-			Index: uint32(r.Index), Class: r.Class, Reason: strings.ToValidUTF8(r.Reason, "?"),
-			DeadLettered: r.DeadLettered,
+			Index: uint32(r.Index), Class: r.Class, Reason: strings.ToValidUTF8(r.Reason, "?"), DeadLettered: r.DeadLettered,
 		})
 	}
 	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Ack{Ack: m}}
-}
-
-func windowMessage(bytes int64) *collectpb.CollectorMessage {
-	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{
-		Window: &collectpb.Window{Bytes: uint64(bytes)},
-	}}
 }
 
 func drainingMessage() *collectpb.CollectorMessage {

@@ -1,25 +1,55 @@
 package ingest
 
-// minShare is the least share of the budget that a stream is told about, so that with very many streams each can
-// still send a sensible batch. The sum of what streams are told may then exceed the budget; what they have in
-// flight cannot, since mayRead holds.
-const minShare = 64 << 10
+import (
+	"math"
+	"slices"
 
-// load is what the window policy looks at: bytes of batches that were received and not yet acknowledged.
+	"github.com/marceloboeira/crowd/collector/collectpb"
+	"github.com/marceloboeira/crowd/collector/record"
+)
+
+// minPart is the least part of what is free that a stream is told about, so that with very many streams each can still
+// send a sensible batch. The sum of what streams are told may then exceed what is free; what they have in flight
+// cannot, since mayRead holds.
+const minPart = 64 << 10
+
+// greed is how many times what is free a stream may have in flight, if that is more than an equal share. Three topics
+// that get stuck one after the other end at 26 times what they leave (2/3 of all, 2/3 of the rest, and again), and may
+// have come on one stream.
+const greed = 32
+
+// unlimited is load.disk where there is no spool.
+const unlimited = math.MaxInt64
+
+// load is what the window policy looks at. In flight are bytes of batches that were received and not yet acknowledged.
 type load struct {
 	budget   int64 // for all streams together
 	inFlight int64 // of all streams, including those that have ended
 	own      int64 // of the stream in question; part of inFlight
 	left     int64 // of streams that have ended; part of inFlight
 	streams  int   // that share the budget; at least 1
+	disk     int64 // what the spool has room for
 }
 
-// share returns a stream's part of the budget.
-func (l load) share() int64 { return max(l.budget/int64(l.streams), minShare) }
+func (l load) free() int64 { return max(0, l.budget-l.inFlight) }
 
-// window returns how many bytes the stream may have unacknowledged: its share, as far as there is room.
+// window returns how many bytes the stream may have unacknowledged: what it has, and its part of half of what is free
+// in memory and on disk. So streams that keep to windows that are up to date never use more than half of what was
+// free, and what a topic that is stuck leaves (a third, see budget) is not used up by what of it was under way when it
+// was closed: a sixth is left for others. And since a stream may always add to what it has, others find room on the
+// very stream that has much of such a topic.
 func (l load) window() int64 {
-	return min(l.share(), l.own+max(0, l.budget-l.inFlight))
+	switch {
+	case l.disk == 0:
+		return 0
+	case !l.mayRead():
+		return l.own
+	}
+	return l.own + min(l.part(l.free()), l.part(l.disk))
+}
+
+func (l load) part(free int64) int64 {
+	return min(free, max(free/int64(2*l.streams), minPart))
 }
 
 // mayRead says whether the stream's next message may be taken off the connection; if not, HTTP/2's flow control
@@ -30,19 +60,55 @@ func (l load) window() int64 {
 //   - at or above it only streams with nothing in flight may add theirs, which then is all they have; and not while
 //     streams that have ended left something, or it would add up over streams that come and go.
 //
-// The second case keeps one uplink that ignores its window from starving others.
+// One uplink that ignores its window does not starve others: beyond an equal share, which is all that it gets where
+// they want theirs too, it is read only while it leaves a 33rd of the budget free; and the second case always lets
+// others in. Nor does a topic that is stuck, whatever its uplinks do: the same holds for the streams that brought it.
 func (l load) mayRead() bool {
 	if l.inFlight < l.budget {
-		return l.own < l.share()
+		return l.own < l.budget/int64(l.streams) || l.own < greed*l.free()
 	}
 	return l.own == 0 && l.left == 0
 }
 
-// worthSending says whether a window has changed enough from what the uplink was told: by an eighth, or to or
-// from zero.
-func worthSending(told, now int64) bool {
-	if told == 0 || now == 0 {
-		return told != now
+// terms are what a Window message says.
+type terms struct {
+	bytes  int64
+	closed []record.ClosedTopic
+}
+
+// worthSending says whether the terms have changed enough from what the uplink was told: the window by an eighth, or
+// to or from zero, or the closed topics.
+func (t terms) worthSending(told terms) bool {
+	if !slices.Equal(t.closed, told.closed) {
+		return true
 	}
-	return max(told-now, now-told) >= max(told/8, 1)
+	if told.bytes == 0 || t.bytes == 0 {
+		return told.bytes != t.bytes
+	}
+	return max(told.bytes-t.bytes, t.bytes-told.bytes) >= max(told.bytes/8, 1)
+}
+
+func (t terms) message() *collectpb.CollectorMessage {
+	w := &collectpb.Window{Bytes: uint64(t.bytes)}
+	for _, c := range t.closed {
+		w.Closed = append(w.Closed, &collectpb.ClosedTopic{Topic: c.Topic, Level: collectpb.Level(c.Level)})
+	}
+	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{Window: w}}
+}
+
+// closedTopics returns what streams are told: of the topics closed for want of memory, which direct batches wait in, and
+// those closed for want of disk.
+func closedTopics(memory, disk []string, direct, spooled []record.Level) []record.ClosedTopic {
+	var closed []record.ClosedTopic
+	for _, c := range []struct {
+		topics []string
+		levels []record.Level
+	}{{memory, direct}, {disk, spooled}} {
+		for _, topic := range c.topics {
+			for _, level := range c.levels {
+				closed = append(closed, record.ClosedTopic{Topic: topic, Level: level})
+			}
+		}
+	}
+	return closed
 }
