@@ -3,6 +3,7 @@ package collector
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -13,24 +14,28 @@ import (
 	"google.golang.org/grpc/mem"
 
 	"github.com/marceloboeira/crowd/collector/internal/kafkatest"
-	"github.com/marceloboeira/crowd/collector/kafka"
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
 // BenchmarkCollect measures a record's way from an uplink's stream to Kafka's acknowledgement: 512-byte JSON
-// bodies in batches of 100, 64 of them under way, by compression. Uplink and Kafka are in the same process (the
-// uplink sends the same bytes again and again, Kafka throws records away), so their share is in the numbers too:
-// cpu-ns/record is an upper bound of the collector's.
+// bodies in batches of 100, 64 of them under way, without a spool by compression, and by way of a spool, where it ends
+// when that is empty again. Uplink and Kafka are in the same process (the uplink sends the same records again and
+// again, Kafka throws them away), so their share is in the numbers too: cpu-ns/record is an upper bound of the
+// collector's.
 func BenchmarkCollect(b *testing.B) {
 	for _, compression := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
-		b.Run(compression, func(b *testing.B) { benchmarkCollect(b, compression) })
+		b.Run(compression, func(b *testing.B) { benchmarkCollect(b, Config{Compression: compression}) })
 	}
+	b.Run("spool", func(b *testing.B) {
+		benchmarkCollect(b, Config{Compression: "lz4", Spool: b.TempDir(), SpoolMinFree: 1})
+	})
 }
 
-func benchmarkCollect(b *testing.B, compression string) {
+func benchmarkCollect(b *testing.B, c Config) {
 	const perBatch, underWay = 100, 64
 	cluster := kafkatest.Start(b, kfake.SeedTopics(8, "leads"), kfake.BlackholeProduce())
-	r := run(b, Config{Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}, Compression: compression})
+	c.Kafka.Brokers = cluster.ListenAddrs()
+	r := run(b, c)
 	s := r.connect(b)
 	var batch record.Batch
 	for i := range perBatch {
@@ -51,8 +56,6 @@ func benchmarkCollect(b *testing.B, compression string) {
 		}
 		batch.Add(&rec, [][]byte{body[:512]})
 	}
-	message := batch.Message(record.Head{Sequence: 1, Redelivered: false})
-
 	b.SetBytes(perBatch * 512)
 	b.ReportAllocs()
 	var before, after runtime.MemStats
@@ -61,9 +64,10 @@ func benchmarkCollect(b *testing.B, compression string) {
 	b.ResetTimer()
 	slots := make(chan struct{}, underWay)
 	go func() {
-		for range b.N {
+		for i := range uint64(b.N) {
 			slots <- struct{}{}
-			if err := s.SendMsg(message); err != nil {
+			message := batch.Message(record.Head{Sequence: i + 1, SettledBelow: uint64(max(1, int64(i)-2*underWay))})
+			if err := s.SendMsg(slices.Clone(message)); err != nil { // gRPC may still hold the one before
 				b.Error(err)
 				return
 			}
@@ -74,6 +78,9 @@ func benchmarkCollect(b *testing.B, compression string) {
 			b.Fatal(a)
 		}
 		<-slots
+	}
+	if c.Spool != "" {
+		r.stop(b) // has delivered everything when it ends
 	}
 	b.StopTimer()
 	runtime.ReadMemStats(&after)

@@ -154,7 +154,8 @@ func (c *Collector) openSpool() (*spool.Spool, error) {
 	config.FS = c.files
 	sp, err := spool.Open(config, c.log, c.registry)
 	if err != nil {
-		return nil, fmt.Errorf("%w; pass another directory with --spool, or --spool off for a collector without level disk", err)
+		return nil, fmt.Errorf("%w; pass another directory with --spool, or --spool off for a collector without level disk",
+			err)
 	}
 	c.left = true
 	return sp, nil

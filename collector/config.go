@@ -10,7 +10,6 @@ import (
 	"github.com/marceloboeira/crowd/collector/internal/produce"
 	"github.com/marceloboeira/crowd/collector/internal/spool"
 	"github.com/marceloboeira/crowd/collector/kafka"
-	"github.com/marceloboeira/crowd/collector/record"
 )
 
 // What a Config gets where it says nothing.
@@ -34,8 +33,8 @@ const NoDeadLetterTopic = "off"
 const NoSpool = "off"
 
 const (
-	leastBuffer = 1 << 20                    // holds a sensible batch
-	leastSpool  = 2 * record.MaxMessageBytes // holds the longest batch
+	leastBuffer = 1 << 20 // holds a sensible batch
+	leastSpool  = 8 << 20 // holds many of them
 )
 
 // Config configures a Collector.
@@ -62,8 +61,8 @@ type Config struct {
 	// "/var/lib/crowd/spool". NoSpool: everything waits in memory and in the uplinks until Kafka has it, and no route
 	// can ask for level disk.
 	Spool string
-	// SpoolMaxBytes bounds what waits in the spool; default 10 GiB, at least 128 MiB. Its directory grows by up to a
-	// half more.
+	// SpoolMaxBytes bounds what waits in the spool; default 10 GiB, at least 8 MiB. Its directory grows by up to a
+	// half more. A single batch that is larger goes to Kafka from memory.
 	SpoolMaxBytes int64
 	// SpoolMinFree is what the spool leaves free on its disk, in bytes; default 1 GiB.
 	SpoolMinFree int64
@@ -117,7 +116,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("max buffer: %d bytes is less than 1 MiB", c.MaxBufferBytes))
 	}
 	if c.SpoolMaxBytes < leastSpool {
-		errs = append(errs, fmt.Errorf("spool: %d bytes are less than 128 MiB", c.SpoolMaxBytes))
+		errs = append(errs, fmt.Errorf("spool: %d bytes are less than 8 MiB", c.SpoolMaxBytes))
 	}
 	if c.SpoolMinFree < 0 {
 		errs = append(errs, fmt.Errorf("spool: %d bytes to be left free are less than none", c.SpoolMinFree))

@@ -83,7 +83,8 @@ func (r *running) metric(t *testing.T, line string) {
 	}
 }
 
-func expectAck(t *testing.T, s grpc.BidiStreamingClient[collectpb.UplinkMessage, collectpb.CollectorMessage], sequence uint64, level collectpb.Level) {
+func expectAck(t *testing.T, s grpc.BidiStreamingClient[collectpb.UplinkMessage, collectpb.CollectorMessage],
+	sequence uint64, level collectpb.Level) {
 	t.Helper()
 	if a := receiveAck(t, s); a.GetSequence() != sequence || a.GetLevel() != level || len(a.GetRefused()) != 0 {
 		t.Fatalf("ack %v, want one of batch %d with %v", a, sequence, level)
@@ -231,7 +232,8 @@ func TestARunEndsWhenTheSpoolFails(t *testing.T) {
 	select {
 	case err := <-r.ended:
 		r.ended = nil
-		if err == nil || !strings.Contains(err.Error(), "the disk is on fire") || !strings.Contains(err.Error(), "at the next start") {
+		if err == nil || !strings.Contains(err.Error(), "the disk is on fire") ||
+			!strings.Contains(err.Error(), "at the next start") {
 			t.Errorf("the collector ends with %v", err)
 		}
 	case <-time.After(patience):

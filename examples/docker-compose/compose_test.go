@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/cli"
@@ -88,6 +89,17 @@ func TestRuns(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestSpool: what the collector has acknowledged outlives its container.
+func TestSpool(t *testing.T) {
+	s := load(t).Services["collector"]
+	for _, v := range s.Volumes {
+		if v.Type == types.VolumeTypeVolume && v.Source != "" && slices.Contains(s.Command, "--spool="+v.Target) {
+			return
+		}
+	}
+	t.Errorf("no named volume among %+v is the directory in %q", s.Volumes, s.Command)
 }
 
 // TestPorts compares what is published with what README.md tells people to use.

@@ -31,6 +31,10 @@ const (
 	kafkaTimeout = 15 * time.Second
 	startTimeout = time.Minute // for Envoy to have its configuration
 	stopTimeout  = 30 * time.Second
+
+	// What the spool may take of somebody's machine, and leaves.
+	spoolMaxBytes = 1 << 30
+	spoolMinFree  = 256 << 20
 )
 
 // Config says what to run.
@@ -122,6 +126,12 @@ func (s *services) run(ctx context.Context) (err error) {
 	serving, end := context.WithCancel(context.WithoutCancel(ctx))
 	group, serving := errgroup.WithContext(serving)
 	printers, printing := errgroup.WithContext(serving)
+	dir, err := os.MkdirTemp("", "crowd-spool-")
+	if err != nil {
+		end()
+		return fmt.Errorf("a directory for the spool: %w", err)
+	}
+	var c *collector.Collector
 	defer func() {
 		end()
 		for _, e := range []error{printers.Wait(), group.Wait()} {
@@ -129,10 +139,14 @@ func (s *services) run(ctx context.Context) (err error) {
 				err = errors.Join(err, e)
 			}
 		}
+		if c == nil || !c.Left() { // otherwise the collector has said what is there
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
 	}()
 
-	c, err := collector.New(collector.Config{
+	c, err = collector.New(collector.Config{
 		Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Name: "dev", Kafka: s.kafka,
+		Spool: dir, SpoolMaxBytes: spoolMaxBytes, SpoolMinFree: spoolMinFree,
 	}, s.config.Log, prometheus.NewRegistry())
 	if err != nil {
 		return err
@@ -205,7 +219,7 @@ func (s *services) run(ctx context.Context) (err error) {
 // ready waits until a request would be answered and its record would reach Kafka.
 func (s *services) ready(ctx context.Context, e *envoy.Process, c *collector.Collector) (address string, err error) {
 	select {
-	case <-c.Ready():
+	case <-c.Connected():
 	case <-ctx.Done():
 		return "", ctx.Err()
 	case <-time.After(kafkaTimeout):

@@ -15,7 +15,7 @@ const (
 	// keepBatches bounds the settled batches that are remembered of an uplink while an older one is not settled, and
 	// the refusals that are remembered with them; those that were settled first are forgotten first. A repeat comes when
 	// a stream took the acknowledgement with it, so it is one of the last round trips' batches: less than a thousand,
-	// since an uplink gathers while it waits. A batch takes about 50 bytes here.
+	// since an uplink gathers while it waits. A batch takes about 100 bytes here.
 	keepBatches = 8192
 )
 
@@ -38,16 +38,17 @@ type uplink struct {
 
 	mu         sync.Mutex
 	inProgress map[uint64][]waiter
-	settled    map[uint64][]produce.Refusal
+	settled    map[uint64]outcome
 	order      []uint64 // in which those in settled were; some may be forgotten, but not the first
 	refusals   int      // in settled
 	below      uint64   // batches with lower numbers have been acknowledged to the uplink, and are forgotten
 }
 
-// outcome is what became of a batch: stored, less what was refused, or not stored at all.
+// outcome is what became of a batch.
 type outcome struct {
 	refused []produce.Refusal
-	err     error
+	direct  bool  // Kafka has it, though it was to be spooled
+	err     error // it is not stored
 }
 
 // waiter is where a copy of a batch came from.
@@ -86,13 +87,13 @@ func (l *ledger) restore(id record.UplinkID, sequence uint64) {
 	l.mu.Unlock()
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.remember(sequence, nil)
+	u.remember(sequence, outcome{})
 }
 
 func (l *ledger) get(id record.UplinkID) *uplink {
 	u := l.uplinks[id]
 	if u == nil {
-		u = &uplink{inProgress: map[uint64][]waiter{}, settled: map[uint64][]produce.Refusal{}}
+		u = &uplink{inProgress: map[uint64][]waiter{}, settled: map[uint64]outcome{}}
 		l.uplinks[id] = u
 	}
 	return u
@@ -124,11 +125,11 @@ func (u *uplink) busy() bool {
 func (u *uplink) receive(h record.Head, w waiter) bool {
 	u.mu.Lock()
 	u.forgetBelow(h.SettledBelow)
-	refused, settled := u.settled[h.Sequence]
+	o, settled := u.settled[h.Sequence]
 	// A copy of what was acknowledged elsewhere may have been under way for long, on a stream that was given up.
 	if settled || h.Sequence < u.below {
 		u.mu.Unlock()
-		w.told(outcome{refused: refused})
+		w.told(o)
 		return false
 	}
 	defer u.mu.Unlock()
@@ -144,7 +145,7 @@ func (u *uplink) settle(sequence uint64, o outcome) {
 	waiting := u.inProgress[sequence]
 	delete(u.inProgress, sequence)
 	if o.err == nil {
-		u.remember(sequence, o.refused)
+		u.remember(sequence, o)
 	}
 	u.mu.Unlock()
 	for _, w := range waiting {
@@ -154,12 +155,12 @@ func (u *uplink) settle(sequence uint64, o outcome) {
 
 // remember notes a settled batch. One with very many refusals is not remembered, as their reasons take memory that no
 // budget knows of: it would be produced again.
-func (u *uplink) remember(sequence uint64, refused []produce.Refusal) {
-	if sequence < u.below || u.refusals+len(refused) > keepBatches {
+func (u *uplink) remember(sequence uint64, o outcome) {
+	if sequence < u.below || u.refusals+len(o.refused) > keepBatches {
 		return
 	}
-	u.settled[sequence] = refused
-	u.refusals += len(refused)
+	u.settled[sequence] = o
+	u.refusals += len(o.refused)
 	u.order = append(u.order, sequence)
 	if len(u.order) > keepBatches {
 		u.forget(u.order[0])
@@ -188,7 +189,7 @@ func (u *uplink) forgetBelow(below uint64) {
 }
 
 func (u *uplink) forget(sequence uint64) {
-	u.refusals -= len(u.settled[sequence])
+	u.refusals -= len(u.settled[sequence].refused)
 	delete(u.settled, sequence)
 }
 

@@ -47,8 +47,8 @@ func TestRepeats(t *testing.T) {
 			record.Head{Sequence: 1}, false, 0, outcome{}},
 		"settled": {func(u *uplink) {
 			u.receive(record.Head{Sequence: 1}, newCopies().of(1))
-			u.settle(1, outcome{refused: refused})
-		}, record.Head{Sequence: 1}, false, 1, outcome{refused: refused}},
+			u.settle(1, outcome{refused: refused, direct: true})
+		}, record.Head{Sequence: 1}, false, 1, outcome{refused: refused, direct: true}},
 		"not stored": {func(u *uplink) {
 			u.receive(record.Head{Sequence: 1}, newCopies().of(1))
 			u.settle(1, outcome{err: errors.New("no disk")})
@@ -75,7 +75,8 @@ func TestRepeats(t *testing.T) {
 			if first := u.receive(c.again, again.of(c.again.Sequence)); first != c.first {
 				t.Errorf("taken for new: %v", first)
 			}
-			if n := again.told[c.again.Sequence]; n != c.told || !slices.Equal(again.outcome.refused, c.want.refused) {
+			if n := again.told[c.again.Sequence]; n != c.told || !slices.Equal(again.outcome.refused, c.want.refused) ||
+				again.outcome.direct != c.want.direct {
 				t.Errorf("told %d times, %+v", n, again.outcome)
 			}
 		})
@@ -117,7 +118,9 @@ func TestRemembersABoundedNumber(t *testing.T) {
 		}
 	}
 	u.settle(1, outcome{})
-	for sequence, known := range map[uint64]bool{1: true, 2: false, 3*keepBatches - 1: true, 2*keepBatches + 1: true, 2*keepBatches - 1: false} {
+	for sequence, known := range map[uint64]bool{
+		1: true, 2: false, 2*keepBatches - 1: false, 2*keepBatches + 1: true, 3*keepBatches - 1: true,
+	} {
 		if got := !u.receive(record.Head{Sequence: sequence}, newCopies().of(sequence)); got != known {
 			t.Errorf("batch %d is known: %v", sequence, got)
 		}

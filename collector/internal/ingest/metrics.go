@@ -35,8 +35,8 @@ func newMetrics(registry prometheus.Registerer, b *budget, sp Spool) *metrics {
 	m := &metrics{
 		routes: label.NewSet(countedRoutes),
 		answeredTotal: counter("crowd_answered_total",
-			"Requests that uplinks have answered with the route's answer, as they report it, by the level that the route asks for.",
-			"route", "level"),
+			"Requests that uplinks have answered with the route's answer, as they report it, by the level that the route asks "+
+				"for.", "route", "level"),
 		storedTotal: counter("crowd_stored_total",
 			"Records that are at least synced to disk where the route asks for memory or disk, in Kafka where it asks for "+
 				"that or there is no spool; by the level that the route asks for.", "route", "level"),
@@ -52,12 +52,17 @@ func newMetrics(registry prometheus.Registerer, b *budget, sp Spool) *metrics {
 		batchRecords: histogram("crowd_batch_records", "Records in the batches received.",
 			prometheus.ExponentialBuckets(1, 4, 8)), // 1 to 16,384
 	}
-	const closed, closedHelp = "crowd_closed_topics", "Topics that take nothing more, as they hold their share of memory or of the spool."
-	registry.MustRegister(m.answeredTotal, m.storedTotal, m.refusedTotal, m.batches, m.deduplicated, m.batchBytes, m.batchRecords,
+	const (
+		closed     = "crowd_closed_topics"
+		closedHelp = "Topics that take nothing more, as they hold their share of memory or of the spool."
+	)
+	registry.MustRegister(m.answeredTotal, m.storedTotal, m.refusedTotal, m.batches, m.deduplicated, m.batchBytes,
+		m.batchRecords,
 		gauge("crowd_inflight_bytes", "Bytes of batches received and not yet acknowledged.", nil,
 			func() float64 { return float64(b.total()) }),
 		gauge("crowd_streams", "Streams of uplinks.", nil, func() float64 { return float64(b.count()) }),
-		gauge(closed, closedHelp, prometheus.Labels{"share_of": "memory"}, func() float64 { return float64(b.countClosed()) }))
+		gauge(closed, closedHelp, prometheus.Labels{"share_of": "memory"},
+			func() float64 { return float64(b.countClosed()) }))
 	if sp != nil {
 		registry.MustRegister(gauge(closed, closedHelp, prometheus.Labels{"share_of": "spool"}, func() float64 {
 			_, topics := sp.Room()

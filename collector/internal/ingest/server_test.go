@@ -732,6 +732,21 @@ func TestABatchThatCouldNotBeSpooledEndsItsStreams(t *testing.T) {
 	}
 }
 
+func TestABatchThatIsLargerThanTheSpoolGoesToKafka(t *testing.T) {
+	sp := newFakeSpool()
+	f := start(t, newFakeSink(), 1<<20, sp)
+	c, _ := f.open(t, 1)
+	c.send(message(1, false, "leads", 3, 100))
+	go sp.next(t).stored(fmt.Errorf("an entry is %w", spool.ErrTooLarge))
+	f.sink.next(t).done(nil)
+	c.ack()
+	c.send(message(1, true, "leads", 3, 100))
+	c.ack()
+	if got := testutil.ToFloat64(f.metrics.storedTotal.WithLabelValues("leads", "memory")); got != 3 {
+		t.Errorf("%v records stored, want 3", got)
+	}
+}
+
 // deduplicated waits until so many batches were.
 func (f *fixture) deduplicated(t *testing.T, n int) {
 	t.Helper()

@@ -1,7 +1,7 @@
 package ingest
 
 import (
-	"fmt"
+	"errors"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -11,37 +11,40 @@ import (
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
-// level returns what a batch is acknowledged with.
-func (s *Server) level(b *batch) record.Level {
-	if s.spool == nil || b.direct {
-		return record.LevelKafka
-	}
-	return record.LevelDisk
-}
+// toKafka says whether a batch is stored only when Kafka has it.
+func (s *Server) toKafka(b *batch) bool { return s.spool == nil || b.direct }
 
 // store has a new batch stored, and calls done with what became of it. Answers that it reports count when it is stored,
 // together with its records: one that is not stored here comes again, here or elsewhere.
 func (s *Server) store(id record.UplinkID, b *batch, done func(outcome)) {
-	stored := func(refused []produce.Refusal) {
+	stored := func(o outcome) {
 		s.metrics.answers(b.Answered)
-		s.metrics.stored(b.items, refused)
-		s.refused(b.items, refused)
-		done(outcome{refused: refused})
+		s.metrics.stored(b.items, o.refused)
+		s.refused(b.items, o.refused)
+		done(o)
+	}
+	direct := func() {
+		s.sink.Produce(b.items, b.Redelivered, func(refused []produce.Refusal) {
+			stored(outcome{refused: refused, direct: true})
+		})
 	}
 	switch {
 	case len(b.items) == 0:
-		stored(nil)
-	case s.level(b) == record.LevelKafka:
-		s.sink.Produce(b.items, b.Redelivered, stored)
+		stored(outcome{})
+	case s.toKafka(b):
+		direct()
 	default:
 		s.spool.Append(spool.Entry{
 			Uplink: id, Sequence: b.Sequence, Redelivered: b.Redelivered, Topic: b.topic, Records: b.Records,
 		}, func(err error) {
-			if err != nil {
-				done(outcome{err: status.Error(codes.Unavailable, fmt.Sprintf("the spool could not store a batch: %v", err))})
-				return
+			switch {
+			case err == nil:
+				stored(outcome{})
+			case errors.Is(err, spool.ErrTooLarge):
+				direct()
+			default:
+				done(outcome{err: status.Errorf(codes.Unavailable, "a batch could not be stored: %v", err)})
 			}
-			stored(nil)
 		})
 	}
 }

@@ -208,10 +208,16 @@ func (st *stream) accept(b *batch, length int64) {
 	if !st.begin() {
 		return
 	}
-	a := ack{sequence: b.Sequence, level: s.level(b)}
+	a := ack{sequence: b.Sequence, level: record.LevelDisk}
+	if s.toKafka(b) {
+		a.level = record.LevelKafka
+	}
 	if !st.uplink.receive(b.Head, waiter{
 		told: func(o outcome) {
 			a.outcome = o
+			if o.direct {
+				a.level = record.LevelKafka
+			}
 			st.finish(a)
 		},
 		gone: st.gone,

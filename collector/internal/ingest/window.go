@@ -96,8 +96,8 @@ func (t terms) message() *collectpb.CollectorMessage {
 	return &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{Window: w}}
 }
 
-// closedTopics returns what streams are told: of the topics closed for want of memory, which direct batches wait in, and
-// those closed for want of disk.
+// closedTopics returns what streams are told: of the topics closed for want of memory, which direct batches wait in,
+// and those closed for want of disk.
 func closedTopics(memory, disk []string, direct, spooled []record.Level) []record.ClosedTopic {
 	var closed []record.ClosedTopic
 	for _, c := range []struct {
