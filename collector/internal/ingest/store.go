@@ -14,11 +14,11 @@ import (
 // toKafka says whether a batch is stored only when Kafka has it.
 func (s *Server) toKafka(b *batch) bool { return s.spool == nil || b.direct }
 
-// store has a new batch stored, and calls done with what became of it. Answers that it reports count when it is stored,
-// together with its records: one that is not stored here comes again, here or elsewhere.
+// store has a new batch stored, and calls done with what became of it. The answers that it reports count now: where its
+// records get lost, as when Envoy and collector die before Kafka is back, the difference is to show it.
 func (s *Server) store(id record.UplinkID, b *batch, done func(outcome)) {
+	s.metrics.answers(b.Answered)
 	stored := func(o outcome) {
-		s.metrics.answers(b.Answered)
 		s.metrics.stored(b.items, o.refused)
 		s.refused(b.items, o.refused)
 		done(o)
