@@ -259,7 +259,6 @@ func TestARunEndsWhenTheSpoolFails(t *testing.T) {
 
 func TestASpoolThatIsInUse(t *testing.T) {
 	c := spooling(t.TempDir(), "127.0.0.1:1")
-	c.DrainTimeout = time.Millisecond
 	first := run(t, c)
 	first.connect(t) // its spool is open
 	c.Listen, c.Admin = "127.0.0.1:0", "127.0.0.1:0"
