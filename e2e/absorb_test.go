@@ -68,8 +68,8 @@ func TestNothingIsRepeatedWhenACollectorDrains(t *testing.T) {
 	}
 }
 
-// TestTooLargeForKafka sends a record over the broker's limit, which holds for the dead-letter topic as well: it is
-// refused by name and counted, and what comes with and after it arrives.
+// TestTooLargeForKafka sends a record over the broker's limit, which its dead-letter topic does not take either: it is
+// named, counted and set aside, and what comes with and after it arrives.
 func TestTooLargeForKafka(t *testing.T) {
 	const others = 500
 	s := newStack(t, absorbRoutes, 1)
@@ -84,13 +84,54 @@ func TestTooLargeForKafka(t *testing.T) {
 	verify(t, s.kafka, "leads", "/leads", answers, largestBody)
 
 	s.collectors[0].waitFor(a.recordID + `.*too large`)
-	if got := s.stat("crowd.records_refused"); got != 1 {
-		t.Errorf("Envoy counts %d refused records, want 1", got)
-	}
 	l := s.ledger()
 	l.observe()
-	if got := l.total("crowd_refused_total"); got != 1 {
-		t.Errorf("the collector counts %v refused records, want 1", got)
+	for metric, want := range map[string]float64{
+		"crowd_refused_total": 1, "crowd_spool_set_aside_records": 1, "crowd_delivered_total": others, "crowd_stored_total": others + 1,
+	} {
+		if got := l.total(metric); got != want {
+			t.Errorf("%s is %v, want %v", metric, got, want)
+		}
+	}
+	s.collectors[0].stop()
+	dump := crowd(t, "spool", "dump", "--set-aside", s.collectors[0].spool)
+	dump.waitFor(a.recordID)
+	if code := dump.exit(); code != 0 {
+		t.Errorf("crowd spool dump ends with %d", code)
+	}
+}
+
+// TestDeadLetters sends records that are too large for their topic alone: they are in the dead-letter topic, and a client
+// that waits for Kafka is told.
+func TestDeadLetters(t *testing.T) {
+	s := newStack(t, `routes:
+  - {name: told, match: {path: /told}, topic: small, ack: kafka}
+  - {name: untold, match: {path: /untold}, topic: small, ack: disk}
+`, 1)
+	s.kafka.CreateTopic("small", map[string]string{"max.message.bytes": "1000"})
+	want := map[string]bool{}
+	for path, status := range map[string]int{"/told": http.StatusRequestEntityTooLarge, "/untold": http.StatusOK} {
+		r := makeRequest(path, 997, 100_000)
+		a := r.send(t.Context(), newClient(false), s.gateway)
+		if a.err != nil || a.status != status || a.recordID == "" {
+			t.Errorf("%s: %+v, want %d", path, a, status)
+		}
+		want[a.recordID] = true
+	}
+	s.settled()
+	letters, err := s.kafka.ReadAll(t.Context(), "crowd-dead-letters")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range letters {
+		if !want[header(r, "ce_id")] || header(r, "crowd-error-topic") != "small" || header(r, "crowd-error-class") != "too_large" ||
+			header(r, "crowd-error-reason") == "" || len(r.Value) != 100_000 {
+			t.Errorf("a dead letter of %d bytes with %v", len(r.Value), r.Headers)
+		}
+		delete(want, header(r, "ce_id"))
+	}
+	if len(want) > 0 || len(letters) != 2 {
+		t.Errorf("%d dead letters, without %v", len(letters), want)
 	}
 }
 

@@ -95,9 +95,14 @@ func (c *collector) observe() {
 		return // it is about to end
 	}
 	defer func() { _ = response.Body.Close() }()
-	if text, err := io.ReadAll(response.Body); err == nil && response.StatusCode == http.StatusOK {
-		c.counted[len(c.counted)-1] = string(text)
+	text, err := io.ReadAll(response.Body)
+	if err != nil {
+		return // the same
 	}
+	if response.StatusCode != http.StatusOK {
+		c.stack.t.Fatalf("%s: metrics: %d %s", c.name, response.StatusCode, text)
+	}
+	c.counted[len(c.counted)-1] = string(text)
 }
 
 // ledger sums what collectors have counted in all their runs, also in those that are over. Only one goroutine may

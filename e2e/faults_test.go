@@ -110,25 +110,6 @@ func (f *faults) run(event string, may allowance, do func(t *testing.T)) {
 	})
 }
 
-// settled waits until everything that was answered is in Kafka.
-func (s *stack) settled() {
-	s.t.Helper()
-	s.eventually("nothing is on its way", func() bool {
-		if s.stat("crowd.held_bytes") > 0 || s.stat("crowd.waiting_requests") > 0 {
-			return false
-		}
-		l := s.ledger()
-		l.observe()
-		for _, c := range l {
-			now := c.counted[len(c.counted)-1]
-			if c.ended() || total(s.t, now, "crowd_spool_entries", nil)+total(s.t, now, "crowd_inflight_bytes", nil) > 0 {
-				return false
-			}
-		}
-		return true
-	})
-}
-
 // TestFaults lets everything fail that can, under traffic of all levels, and compares what clients were told with what
 // stands in Kafka, request by request.
 func TestFaults(t *testing.T) {

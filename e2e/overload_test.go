@@ -133,10 +133,10 @@ func TestAFullDisk(t *testing.T) {
 	}
 	memory.flows(t, 50)
 	synced.flows(t, 50)
-	for l, load := range map[string]*traffic{"memory": memory, "disk": synced} {
-		answers := load.end()
+	loads := map[string][]answer{"memory": memory.end(), "disk": synced.end()}
+	s.settled()
+	for l, answers := range loads {
 		ok, shed, failed := tally(answers)
-		s.settled()
 		o := verify(t, s.kafka, "full-"+l, "/full/"+l, answers, 200_000)
 		t.Logf("%s: %d answered, %d shed, %d failed; %+v", l, ok, shed, failed, o)
 		if failed > 0 || o.unmarked > 0 {

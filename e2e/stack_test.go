@@ -185,21 +185,42 @@ func (s *stack) eventually(what string, is func() bool) {
 	}
 }
 
-// allStored waits until everything that was answered is stored: so many requests, and what probed the routes.
+// allStored waits until everything that was answered is in Kafka: so many requests, and what probed the routes.
 func (s *stack) allStored(atLeast int) {
 	s.t.Helper()
 	s.eventually("everything answered is stored", func() bool {
 		stored := s.stat("crowd.records_stored")
 		return s.stat("crowd.held_bytes") == 0 && stored >= atLeast && stored == s.stat("crowd.answered")
 	})
+	s.settled()
 }
 
-// drained waits until Envoy has counted so many answers and the filter holds nothing: whatever was answered is
-// stored or refused.
+// drained waits until Envoy has counted so many answers and nothing is on its way: whatever was answered is in Kafka or
+// refused.
 func (s *stack) drained(answered int) {
 	s.t.Helper()
 	s.eventually(fmt.Sprintf("%d requests are answered and stored", answered), func() bool {
 		return s.stat("crowd.answered") == answered && s.stat("crowd.held_bytes") == 0 &&
 			s.stat("crowd.records_stored")+s.stat("crowd.records_refused") == answered
+	})
+	s.settled()
+}
+
+// settled waits until the filter and the collectors that run hold nothing.
+func (s *stack) settled() {
+	s.t.Helper()
+	s.eventually("nothing is on its way", func() bool {
+		if s.stat("crowd.held_bytes") > 0 || s.stat("crowd.waiting_requests") > 0 {
+			return false
+		}
+		l := s.ledger()
+		l.observe()
+		for _, c := range l {
+			now := c.counted[len(c.counted)-1]
+			if !c.ended() && total(s.t, now, "crowd_spool_entries", nil)+total(s.t, now, "crowd_inflight_bytes", nil) > 0 {
+				return false
+			}
+		}
+		return true
 	})
 }
