@@ -37,10 +37,14 @@ type stack struct {
 // newStack starts everything, with so many collectors and flags for them.
 func newStack(t testing.TB, routes string, collectors int, flags ...string) *stack {
 	t.Helper()
-	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
-	s.kafka = kafka.Start(t, kafka.Config{Properties: map[string]string{
-		"message.max.bytes": strconv.Itoa(messageLimit),
-	}})
+	broker := kafka.Start(t, kafka.Config{Properties: map[string]string{"message.max.bytes": strconv.Itoa(messageLimit)}})
+	return newStackOn(t, broker, routes, collectors, flags...)
+}
+
+// newStackOn starts everything but Kafka.
+func newStackOn(t testing.TB, broker *kafka.Broker, routes string, collectors int, flags ...string) *stack {
+	t.Helper()
+	s := &stack{t: t, kafka: broker, routes: filepath.Join(t.TempDir(), "routes.yaml")}
 	s.writeRoutes(routes)
 	s.addCollectors(collectors, flags...)
 	addresses := make([]string, collectors)

@@ -55,11 +55,12 @@ func (s *stream) fits(l *lane, size int) bool {
 	return s.bytes+size <= s.window
 }
 
-// leastLoaded returns the stream with the least in flight of those that take size bytes of a lane, the oldest of equal
-// ones, so that the order of records is kept while there is little to do; nil where none does.
+// leastLoaded returns the stream with the least in flight of those that take size bytes of a lane; nil where none does. Of
+// equal ones it is the newest: while there is little to do all records go one way, and keep their order, and a collector
+// that is new has its share even then.
 func (u *Uplink) leastLoaded(l *lane, size int) *stream {
 	var best *stream
-	for _, s := range u.streams {
+	for _, s := range slices.Backward(u.streams) {
 		if s.fits(l, size) && (best == nil || s.bytes < best.bytes) {
 			best = s
 		}

@@ -23,6 +23,9 @@ const (
 	keepaliveInterval = 5 * time.Second
 	keepaliveTimeout  = 2 * time.Second
 
+	// choices is how many collectors, picked at random, are compared for each stream.
+	choices = 10
+
 	// The key of a cluster's HTTP options, from Envoy's documentation of upstreams/http/v3.
 	httpOptionsKey = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 )
@@ -33,8 +36,12 @@ func collectorCluster(name string, collectors []Address) (*clusterv3.Cluster, *e
 	c := &clusterv3.Cluster{
 		Name:           name,
 		ConnectTimeout: durationpb.New(connectTimeout),
-		// Streams live for hours: a new one goes where fewest are, and not just to whose turn it is.
+		// Streams live for hours: a new one goes where fewest are, and not just to whose turn it is. Of the two hosts that
+		// Envoy compares by default, a new collector is often neither.
 		LbPolicy: clusterv3.Cluster_LEAST_REQUEST,
+		LbConfig: &clusterv3.Cluster_LeastRequestLbConfig_{LeastRequestLbConfig: &clusterv3.Cluster_LeastRequestLbConfig{
+			ChoiceCount: wrapperspb.UInt32(choices),
+		}},
 		// A stream counts as a request for as long as it lives. What limits them is the filter, which opens one
 		// for each worker and configuration.
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
