@@ -945,8 +945,8 @@ func (x *Refused) GetDeadLettered() bool {
 	return false
 }
 
-// Window is how many bytes of batches (encoded Batch messages) may be unacknowledged on this stream;
-// a single batch larger than an open window may go alone. Zero closes it. It replaces the previous value;
+// Window is how many bytes of batches (encoded Batch messages) may be unacknowledged on this stream; one batch at a
+// time may begin below it and end beyond. Zero closes it. It replaces the previous value;
 // what is already under way stays valid. Sent on every change, and at least once a second as a heartbeat.
 type Window struct {
 	state protoimpl.MessageState `protogen:"open.v1"`

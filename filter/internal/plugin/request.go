@@ -128,7 +128,7 @@ func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 	if r.rule == nil {
 		return types.ActionContinue
 	}
-	if r.answered {
+	if r.answered || r.waiting {
 		return stopAndDrop
 	}
 	if bytes > 0 {
@@ -177,7 +177,7 @@ func (r *request) OnHttpRequestTrailers(int) types.Action {
 	if r.rule == nil {
 		return types.ActionContinue
 	}
-	if r.answered {
+	if r.answered || r.waiting {
 		return types.ActionPause
 	}
 	trailers, err := proxywasm.GetHttpRequestTrailers()

@@ -8,6 +8,10 @@ import (
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
+// maxAged is how many batches of a lane may be in flight when one goes because of its age: where nothing is acknowledged,
+// small batches would add up, and each costs leastCost.
+const maxAged = 2
+
 // laneKey is what the records of a batch have in common.
 type laneKey struct {
 	topic  string
@@ -21,7 +25,8 @@ type lane struct {
 	aged     bool   // pending has seen a tick
 	queue    []*batch
 	inflight int  // batches on streams
-	held     int  // bytes of all that, and of what is on streams
+	held     int  // what all that costs, and what is on streams
+	wire     int  // bytes of the same
 	active   bool // among Uplink.active
 }
 
@@ -34,6 +39,8 @@ type batch struct {
 
 	waiting  []waiting
 	deadline time.Duration // of the first that waits; 0: none does
+
+	cost, wire int // as far as its lane and the uplink count it
 }
 
 // Records and Len let a nil batch stand for an empty one.
@@ -52,17 +59,32 @@ func (b *batch) Len() int {
 	return b.Batch.Len()
 }
 
-// cost returns what the batch counts for.
-func (b *batch) cost() int { return b.Len() + len(b.waiting)*waitingBytes }
+// leastCost is what a batch costs however small it is: its buffer begins with so many bytes.
+const leastCost = 4 << 10
 
-// add appends a record to the pending batch, and returns by how much that has grown. fresh gives memory.
-func (l *lane) add(fresh func() record.Batch, r *record.Record, body [][]byte) int {
+// maxCost bounds what n more bytes cost in the lane.
+func (l *lane) maxCost(n int) int {
 	if l.pending == nil {
-		l.pending = &batch{Batch: fresh(), lane: l}
+		return leastCost + n
 	}
-	before := l.pending.Len()
-	l.pending.Add(r, body)
-	return l.pending.Len() - before
+	return n
+}
+
+// count accounts for what a batch holds now; what is settled holds nothing.
+func (u *Uplink) count(b *batch) {
+	cost, wire := 0, 0
+	if !b.settled {
+		wire = b.Len()
+		cost = wire + len(b.waiting)*waitingBytes
+		if b.lane != u.reports { // there is one at a time, which costs what was counted for its lines already
+			cost += max(0, leastCost-wire)
+		}
+	}
+	b.lane.held += cost - b.cost
+	b.lane.wire += wire - b.wire
+	u.stored += cost - b.cost
+	u.wire += wire - b.wire
+	b.cost, b.wire = cost, wire
 }
 
 // seal ends the pending batch.
@@ -76,7 +98,7 @@ func (l *lane) next(maxBytes int) *batch {
 	switch {
 	case len(l.queue) > 0:
 		return l.queue[0]
-	case l.pending.Records() == 0, l.inflight > 0 && l.pending.Len() < maxBytes:
+	case l.pending.Records() == 0 || l.inflight > 0 && l.pending.Len() < maxBytes:
 		return nil
 	}
 	return l.pending

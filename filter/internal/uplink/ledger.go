@@ -46,14 +46,13 @@ func (u *Uplink) report(b *batch) {
 	if len(u.changed) == 0 {
 		return
 	}
-	before := b.Len()
 	for _, r := range u.changed {
 		b.AddAnswered(r.answered)
 		r.answered.Answers, r.changed = 0, false
 	}
 	u.stored -= u.changedBytes
 	u.changed, u.changedBytes, u.reportDue = u.changed[:0], 0, false
-	u.hold(b.lane, b.Len()-before)
+	u.count(b)
 }
 
 // tickReport reports what no batch has taken along for a whole tick: its records may wait for room, or for a collector

@@ -113,7 +113,7 @@ func TestANewCollectorIsFoundWithinAMinute(t *testing.T) {
 		t.Error("the oldest stream stays")
 	}
 	h.must(11_000)
-	h.wantBatches(2, 2)
+	h.wantBatches(3, 2)
 	h.hear(1, ack(1))
 	if !slices.Equal(h.host.canceled, []Stream{1}) {
 		t.Errorf("canceled %v, want the oldest", h.host.canceled)
@@ -210,8 +210,6 @@ func TestWaiting(t *testing.T) {
 	h.wantBatches(1, 1, 2)
 	h.hear(1, ackAt(collectpb.Level_LEVEL_DISK, 1))
 	first.want(t, Outcome{Level: record.LevelDisk})
-	h.hear(1, ackAt(collectpb.Level_LEVEL_DISK, 2))
-	second.want(t) // a disk is not what it asked for
 	h.hear(1, ackAt(collectpb.Level_LEVEL_KAFKA, 2))
 	second.want(t, Outcome{Level: record.LevelKafka})
 
@@ -261,7 +259,7 @@ func TestWaitingTooLong(t *testing.T) {
 	h.Tick(1900 * time.Millisecond)
 	third.want(t, Outcome{})
 	h.hear(2, welcome(1<<20))
-	h.wantBatches(2, -1, 2)
+	h.wantBatches(2, -1)
 	h.hear(2, ack(1))
 	first.want(t, Outcome{Level: record.LevelKafka})
 	second.want(t, Outcome{})
@@ -293,6 +291,160 @@ func TestAnswersAreReportedThoughTheirRecordsWait(t *testing.T) {
 	h.wantBatches(2, -1, -2, 3)
 	if a := h.host.sent[2][3].Batch.Answered; len(a) != 0 {
 		t.Errorf("%v is reported twice", a)
+	}
+}
+
+func TestAnAckThatIsNotEnough(t *testing.T) {
+	h := start(t)
+	var w waiter
+	h.addTo(h.Route("kafka", "leads", record.LevelKafka, time.Minute), 1, &w)
+	h.hear(1, welcome(1<<20))
+	h.hear(1, ackAt(collectpb.Level_LEVEL_DISK, 1))
+	w.want(t)
+	if !slices.Equal(h.host.canceled, []Stream{1}) {
+		t.Fatalf("canceled %v: the batch would never be settled", h.host.canceled)
+	}
+	h.Tick(time.Second)
+	h.hear(2, welcome(1<<20))
+	h.wantBatches(2, -1)
+}
+
+// stuck has a record of a topic that is never acknowledged in flight, and time pass with a record of another one in each
+// tick, which is acknowledged at once.
+func (h *harness) stuck(ticks int) {
+	h.Helper()
+	stuck := h.Route("stuck", "stuck", record.LevelKafka, time.Second)
+	h.addTo(stuck, 1, nil)
+	for now := h.now; ticks > 0; ticks-- {
+		now += 100 * time.Millisecond
+		h.addTo(stuck, 1, nil)
+		h.must(1)
+		for _, s := range slices.Clone(h.streams) {
+			if !s.welcome {
+				h.hear(s.id, welcomeOf(string(rune('a'+s.id%4)), 1<<20))
+			}
+			for _, b := range slices.Clone(s.inflight) {
+				if b.lane.topic != "stuck" {
+					h.hear(s.id, ack(int(b.sequence)))
+				}
+			}
+			h.hear(s.id, window(1<<20))
+		}
+		h.Tick(now)
+	}
+}
+
+func TestWhatAStuckTopicCostsIsBounded(t *testing.T) {
+	h := two(t)
+	h.must(1)
+	h.stuck(20_000)
+	if n := len(h.unsettled); n > 200 {
+		t.Errorf("%d batches are remembered", n)
+	}
+	if n := len(h.streams); n > 4 {
+		t.Errorf("%d streams are open", n)
+	}
+	inflight := 0
+	for _, s := range h.streams {
+		inflight += len(s.inflight)
+	}
+	if h.HeldBytes() < inflight*leastCost {
+		t.Errorf("%d batches in flight count for %d bytes", inflight, h.HeldBytes())
+	}
+}
+
+func TestACollectorThatIsFullIsNotEveryone(t *testing.T) {
+	h := two(t)
+	h.must(1)
+	h.hear(1, welcomeOf("a", 1<<20))
+	h.hear(2, welcomeOf("b", 1<<20))
+	full := window(0)
+	full.GetWindow().Closed = []*collectpb.ClosedTopic{{Topic: "leads", Level: collectpb.Level_LEVEL_MEMORY}}
+	h.hear(1, full)
+	for range 20 {
+		h.must(11_000)
+	}
+	h.wantBatches(1, 1)
+	if n := len(h.find(2).inflight); n != 20 {
+		t.Errorf("%d batches are sent to the other collector, want 20", n)
+	}
+	h.hear(2, full)
+	if r := h.add(1); r != TopicClosed {
+		t.Errorf("closed everywhere: %v", r)
+	}
+}
+
+func TestAFullCollectorTakesNobodysPlace(t *testing.T) {
+	h := two(t)
+	h.must(1)
+	h.hear(1, welcomeOf("a", 1<<20))
+	h.hear(2, welcomeOf("b", 1<<20))
+	h.nextProbe = 0
+	h.must(1)
+	h.hear(3, welcomeOf("c", 0))
+	if h.find(1).leaving || h.find(2).leaving || h.find(3) != nil {
+		t.Error("a collector without room has taken the place of one that has")
+	}
+	h.hear(1, window(0))
+	h.nextProbe = 0
+	h.must(1)
+	h.hear(4, welcomeOf("d", 1<<20))
+	if !h.find(1).leaving || h.find(2).leaving {
+		t.Error("another one than that without room has gone")
+	}
+}
+
+func TestALargeRecordIsNotStarved(t *testing.T) {
+	h := two(t)
+	small := h.Route("small", "small", record.LevelMemory, 0)
+	other := h.Route("other", "other", record.LevelMemory, 0)
+	h.addTo(small, 1, nil)
+	h.hear(1, welcomeOf("a", 60_000))
+	h.hear(2, welcomeOf("b", 60_000))
+	h.addTo(other, 1, nil)
+	h.must(80_000)
+	for range 1000 {
+		for _, s := range h.streams {
+			if s.beyond != nil {
+				return
+			}
+			if len(s.inflight) > 0 {
+				h.addTo(small, 100, nil)
+				h.addTo(other, 100, nil)
+				h.hear(s.id, ack(int(s.inflight[0].sequence)))
+			}
+		}
+	}
+	t.Error("the large record is never sent")
+}
+
+func TestABatchThatBreaksEveryStreamBesideOthers(t *testing.T) {
+	h := two(t)
+	poison := h.Route("poison", "poison", record.LevelMemory, 0)
+	h.addTo(poison, 1, nil)
+	for now := time.Duration(0); now < time.Minute; now += 10 * time.Millisecond {
+		h.Tick(now)
+		h.must(1)
+		for _, s := range slices.Clone(h.streams) {
+			if !s.welcome {
+				h.hear(s.id, welcomeOf(string(rune('a'+s.id%4)), 1<<20))
+			}
+			poisoned := false
+			for _, b := range slices.Clone(s.inflight) {
+				if poisoned = poisoned || b.lane == poison.lane; b.lane != poison.lane {
+					h.hear(s.id, ack(int(b.sequence)))
+				}
+			}
+			if poisoned {
+				h.Closed(s.id, "resource exhausted")
+			}
+		}
+	}
+	if h.host.opens > 150 {
+		t.Errorf("%d streams in a minute", h.host.opens)
+	}
+	if n := len(h.host.warnings); n == 0 || n > 10 {
+		t.Errorf("%d warnings", n)
 	}
 }
 

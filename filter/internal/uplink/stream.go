@@ -15,6 +15,10 @@ const (
 	backoffBase    = 50 * time.Millisecond
 	backoffMax     = 2 * time.Second
 	silenceTimeout = 5 * time.Second
+	// openTimeout is how long a stream that is being opened keeps others from being so.
+	openTimeout = time.Second
+	// warnEvery is how often people are told of lost streams.
+	warnEvery = 10 * time.Second
 )
 
 // Streams live for hours, and collectors come and go. So an uplink tries now and then where a new stream gets to: a
@@ -29,30 +33,79 @@ const (
 // stream is one open stream and what is unacknowledged on it.
 type stream struct {
 	id       Stream
-	welcome  bool   // the collector has answered Hello
-	instance string // of the collector
-	leaving  bool   // draining or retired: only acks are expected
-	window   int    // bytes that may be in flight
+	welcome  bool          // the collector has answered Hello
+	since    time.Duration // on the uplink's clock, when it did
+	instance string        // of the collector
+	leaving  bool          // draining or retired: only acks are expected
+	window   int           // bytes that may be in flight
 	closed   map[laneKey]bool
 	inflight []*batch
 	bytes    int           // of inflight
+	beyond   *batch        // the one of inflight that went beyond the window, if any did
 	silent   time.Duration // since the collector was last heard
 }
 
-// fits reports whether size bytes of a lane may be sent now. A batch larger than the window goes when nothing else is in
-// flight: it could never go otherwise.
+// serves reports whether batches go to the stream.
+func (s *stream) serves() bool { return s.welcome && !s.leaving }
+
+// fits reports whether size bytes of a lane may be sent now. One batch at a time may go beyond the window: a large one
+// might never find it empty enough.
 func (s *stream) fits(l *lane, size int) bool {
 	switch {
-	case s.leaving || !s.welcome:
+	case !s.serves():
 		return false
 	case l.topic == "": // a report
 		return true
 	case s.closed[l.laneKey]:
 		return false
-	case len(s.inflight) == 0:
-		return s.window > 0
 	}
-	return s.bytes+size <= s.window
+	return s.bytes+size <= s.window || s.bytes < s.window && s.beyond == nil
+}
+
+// carry notes a batch that is sent.
+func (s *stream) carry(b *batch) {
+	s.inflight = append(s.inflight, b)
+	s.bytes += b.Len()
+	if s.bytes > s.window && s.beyond == nil {
+		s.beyond = b
+	}
+}
+
+// drop notes that a batch is acknowledged.
+func (s *stream) drop(b *batch) {
+	s.inflight = slices.DeleteFunc(s.inflight, func(other *batch) bool { return other == b })
+	s.bytes -= b.Len()
+	if s.beyond == b {
+		s.beyond = nil
+	}
+}
+
+// takes is what the collectors take of a lane, beyond what waits to be sent.
+type takes struct {
+	welcome bool // there is a collector
+	open    bool // that has not closed the lane
+	bytes   int
+	one     bool // a batch of any size
+}
+
+func (u *Uplink) takes(l *lane) takes {
+	t, unsent := takes{}, u.wire
+	for _, s := range u.streams {
+		unsent -= s.bytes
+		if !s.serves() {
+			continue
+		}
+		t.welcome = true
+		if s.closed[l.laneKey] {
+			continue
+		}
+		t.open = true
+		t.bytes += max(0, s.window-s.bytes)
+		t.one = t.one || s.bytes < s.window && s.beyond == nil
+	}
+	t.bytes -= unsent
+	t.one = t.one && unsent == 0
+	return t
 }
 
 // leastLoaded returns the stream with the least in flight of those that take size bytes of a lane; nil where none does. Of
@@ -77,33 +130,36 @@ func (u *Uplink) find(id Stream) *stream {
 	return nil
 }
 
-// serving returns how many streams batches go to, and whether another one is being opened.
-func (u *Uplink) serving() (n int, opening bool) {
+// serving returns how many streams batches go to, of how many of them the window is open, and whether another one is
+// being opened.
+func (u *Uplink) serving() (n, open int, opening bool) {
 	for _, s := range u.streams {
 		switch {
-		case s.leaving:
-		case s.welcome:
+		case s.serves():
 			n++
-		default:
+			if s.window > 0 {
+				open++
+			}
+		case !s.welcome && s.silent < openTimeout:
 			opening = true
 		}
 	}
-	return n, opening
+	return n, open, opening
 }
 
 // reach sees to it that there are streams, or soon will be.
 func (u *Uplink) reach() {
-	serving, opening := u.serving()
+	serving, open, opening := u.serving()
 	if serving == 0 && !u.wanting {
 		u.wanting, u.wantedSince = true, u.now
 	}
 	switch {
-	case opening:
+	case opening, serving > 0 && len(u.streams) >= 2*u.config.Streams: // those that leave would add up while a topic is stuck
 	case serving == 0 && u.now >= u.nextAttempt:
 		u.backOff()
 		u.open()
 	case serving > 0 && u.now >= u.nextProbe:
-		u.putOffProbe(serving)
+		u.putOffProbe(open)
 		u.open()
 	}
 }
@@ -130,10 +186,10 @@ func (u *Uplink) backOff() {
 	u.attempts++
 }
 
-// putOffProbe is told how many streams serve.
-func (u *Uplink) putOffProbe(serving int) {
+// putOffProbe is told how many streams serve with an open window.
+func (u *Uplink) putOffProbe(open int) {
 	limit := probeMax
-	if serving < u.config.Streams {
+	if open < u.config.Streams {
 		limit = min(probeMin<<min(u.probes, 10), probeMax)
 		u.probes++
 	}
@@ -145,13 +201,13 @@ func (u *Uplink) probeSoon(at time.Duration) {
 	u.probes, u.nextProbe = 0, min(u.nextProbe, at)
 }
 
-// lost counts a stream that ended otherwise than it should, and says that collectors cannot be reached, at the first and
-// then every tenth attempt in a row.
+// lost counts a stream that ended otherwise than it should, and says so now and then.
 func (u *Uplink) lost(reason string) {
 	u.stats.StreamsLost++
-	if serving, _ := u.serving(); serving == 0 && u.attempts%10 == 1 {
-		u.host.Warn(fmt.Sprintf("no stream to a collector (attempt %d, %d bytes held): %s",
-			u.attempts, u.HeldBytes(), reason))
+	if u.now >= u.nextWarning {
+		u.nextWarning = u.now + warnEvery
+		serving, _, _ := u.serving()
+		u.host.Warn(fmt.Sprintf("a stream to a collector is lost (%d left, %d bytes held): %s", serving, u.HeldBytes(), reason))
 	}
 }
 
@@ -171,9 +227,11 @@ func (u *Uplink) end(id Stream, reason string) {
 		return
 	}
 	u.forget(s)
-	if s.welcome && !s.leaving {
-		u.backOff() // or a batch that breaks every stream would do so without a pause
-		u.probeSoon(u.nextAttempt)
+	if s.serves() {
+		u.backOff()
+		if u.lived(s) {
+			u.probeSoon(u.now)
+		}
 	}
 	if !s.welcome || len(s.inflight) > 0 {
 		u.lost(reason)
@@ -183,6 +241,10 @@ func (u *Uplink) end(id Stream, reason string) {
 		u.activate(b.lane)
 	}
 }
+
+// lived reports whether a stream has served for long enough to say that streams do not break. Acknowledgements alone do
+// not: beside a batch that breaks every stream others get through, and it must not be tried without a pause.
+func (u *Uplink) lived(s *stream) bool { return u.now-s.since >= backoffMax }
 
 func (u *Uplink) forget(s *stream) {
 	u.streams = slices.DeleteFunc(u.streams, func(other *stream) bool { return other == s })
@@ -213,7 +275,9 @@ func (u *Uplink) receive(id Stream, message []byte) {
 	case m.Welcome != nil:
 		u.welcome(s, m.Welcome)
 	case m.Window != nil:
-		s.window = m.Window.Bytes
+		if s.window = m.Window.Bytes; s.window == 0 && s.serves() {
+			u.nextProbe = min(u.nextProbe, u.now+probeMin)
+		}
 		s.closed = nil
 		for _, c := range m.Window.Closed {
 			if s.closed == nil {
@@ -230,30 +294,31 @@ func (u *Uplink) receive(id Stream, message []byte) {
 
 // welcome begins to use a stream, unless there is one to the same collector already.
 func (u *Uplink) welcome(s *stream, w *record.Welcome) {
-	s.welcome, s.window, s.instance = true, w.Window, string(w.Instance)
+	s.welcome, s.since, s.window, s.instance = true, u.now, w.Window, string(w.Instance)
 	u.wanting = false
-	serving, oldest := 0, (*stream)(nil)
+	var last *stream // the first to leave: one that takes nothing, or the oldest
 	for _, other := range u.streams {
 		switch {
-		case other.leaving || !other.welcome:
+		case !other.serves():
 		case other != s && other.instance == s.instance && s.instance != "":
 			u.host.Cancel(s.id)
 			u.forget(s)
 			return
-		default:
-			serving++
-			if oldest == nil {
-				oldest = other
-			}
+		case last == nil || other.window == 0 && last.window > 0:
+			last = other
 		}
 	}
+	serving, open, _ := u.serving()
 	if serving > u.config.Streams {
-		u.retire(oldest)
+		u.retire(last)
 	}
-	if serving < u.config.Streams {
+	switch {
+	case serving >= u.config.Streams || s.window == 0:
+		u.putOffProbe(open)
+	case u.attempts > 1:
+		u.probeSoon(u.nextAttempt) // streams have been breaking
+	default:
 		u.probeSoon(u.now)
-	} else {
-		u.putOffProbe(serving)
 	}
 }
 
@@ -265,12 +330,14 @@ func (u *Uplink) acknowledge(s *stream, ack *record.Ack) {
 	}
 	b := s.inflight[i]
 	if ack.Level < record.LevelDisk || b.lane.direct && ack.Level < record.LevelKafka {
+		u.host.Cancel(s.id)
+		u.end(s.id, fmt.Sprintf("a collector acknowledges batch %d at level %v, which is not enough", b.sequence, ack.Level))
 		return
 	}
-	// Only now, not with the welcome: a batch that breaks every stream must not be tried without a pause.
-	u.attempts = 0
-	s.inflight = slices.Delete(s.inflight, i, i+1)
-	s.bytes -= b.Len()
+	if u.lived(s) {
+		u.attempts = 0
+	}
+	s.drop(b)
 	b.lane.inflight--
 	u.settle(b, ack)
 	u.cancelLeaving(s)

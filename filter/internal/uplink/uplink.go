@@ -128,16 +128,19 @@ type Uplink struct {
 
 	sequence  uint64
 	unsettled []*batch // sent and not acknowledged, by sequence, with some settled ones in between
+	unsettles int      // how many are not settled
 
 	spare    []record.Batch // empty, with memory to use again: fresh memory is cold memory
 	spared   int            // bytes of that memory
 	reserved int            // bytes of bodies not yet whole
-	stored   int            // bytes of records in lanes and streams, and of what goes with them
+	stored   int            // what records in lanes and streams cost, and what goes with them
+	wire     int            // bytes of the same on the wire
 
 	attempts    int           // to open a stream, since something was last acknowledged
 	nextAttempt time.Duration // not before
 	probes      int           // that found no other collector, in a row
 	nextProbe   time.Duration
+	nextWarning time.Duration // that a stream was lost
 	wanting     bool          // a stream has been wanted, and none welcome, ...
 	wantedSince time.Duration // ... since then
 
@@ -191,68 +194,58 @@ func (u *Uplink) Release(n int) {
 func (u *Uplink) Add(route *Route, r *record.Record, body [][]byte, reserved int, waiter Waiter) Refusal {
 	u.Release(reserved)
 	size := record.Size(r, body)
-	most := size + record.BatchOverhead + route.size()
-	if waiter != nil {
-		most += waitingBytes
-	}
-	if refusal := u.room(route.lane, most); refusal != Taken {
-		return refusal
-	}
 	l := route.lane
 	if l.pending.Records() > 0 && l.pending.Len()+size > u.config.MaxBatchBytes {
 		l.seal()
 	}
-	u.hold(l, l.add(u.spareBatch, r, body))
+	most := size + record.BatchOverhead + route.size()
+	cost := l.maxCost(most)
+	if waiter != nil {
+		cost += waitingBytes
+	}
+	if refusal := u.room(l, most, cost); refusal != Taken {
+		return refusal
+	}
+	if l.pending == nil {
+		l.pending = &batch{Batch: u.spareBatch(), lane: l}
+	}
+	l.pending.Add(r, body)
 	if waiter == nil {
 		u.answered(route)
 	} else {
-		u.hold(l, l.pending.wait(waiter, route, u.now))
+		l.pending.wait(waiter, route, u.now)
 	}
+	u.count(l.pending)
 	u.activate(l)
 	u.run(func() {})
 	return Taken
 }
 
-// hold accounts for n more bytes of a lane, or fewer where n is negative.
-func (u *Uplink) hold(l *lane, n int) {
-	l.held += n
-	u.stored += n
-}
-
-// room decides about a record of a lane that will add at most size bytes.
-func (u *Uplink) room(l *lane, size int) Refusal {
-	free := u.config.MaxBufferBytes - u.reserved - u.stored - size
-	if free < 0 || size > record.MaxMessageBytes {
+// room decides about a record of a lane that will add at most so many bytes and cost.
+func (u *Uplink) room(l *lane, bytes, cost int) Refusal {
+	free := u.config.MaxBufferBytes - u.reserved - u.stored - cost
+	if free < 0 || bytes > record.MaxMessageBytes {
 		return BufferFull
 	}
-	window, onHand, welcome := 0, u.stored-u.changedBytes, false
-	for _, s := range u.streams {
-		switch {
-		case s.leaving:
-			onHand -= s.bytes // its window is gone, and needed no more
-		case s.welcome:
-			welcome = true
-			window += s.window
-			if s.closed[l.laneKey] {
-				return TopicClosed
-			}
-		}
-	}
-	if welcome {
-		if window == 0 || onHand > 0 && onHand+size > window {
-			return WindowClosed
-		}
-		free = min(free, window-onHand-size)
-	} else if u.Unreachable() > u.config.UnreachableTimeout {
+	takes := u.takes(l)
+	switch {
+	case takes.welcome && !takes.open:
+		return TopicClosed
+	case takes.welcome && bytes > takes.bytes && !takes.one:
+		return WindowClosed
+	case !takes.welcome && u.Unreachable() > u.config.UnreachableTimeout:
 		return Unreachable
 	}
-	// A topic may hold twice what is still free, so that others always find room: the dynamic threshold by which
-	// switches share packet buffers (Choudhury and Hahne, 1998).
-	if l.held > 0 && l.held+size > 2*free {
+	if l.held > 0 && l.held+cost > maxShare*free ||
+		takes.welcome && l.wire > 0 && l.wire+bytes > maxShare*max(0, takes.bytes-bytes) && !takes.one {
 		return TopicClosed
 	}
 	return Taken
 }
+
+// maxShare is how many times what is still free a topic may hold, so that others always find room: the dynamic threshold
+// by which switches share packet buffers (Choudhury and Hahne, 1998).
+const maxShare = 2
 
 // run does something, then whatever came up while it was done, then sends what can be sent.
 func (u *Uplink) run(do func()) {
@@ -331,6 +324,7 @@ func (u *Uplink) send(s *stream, b *batch) {
 		u.sequence++
 		b.sequence = u.sequence
 		u.unsettled = append(u.unsettled, b)
+		u.unsettles++
 		u.report(b)
 		u.stats.Batches++
 		if len(u.stats.BatchRecords) < maxBatchRecords {
@@ -341,11 +335,13 @@ func (u *Uplink) send(s *stream, b *batch) {
 		u.unsettled[0] = nil
 		u.unsettled = u.unsettled[1:]
 	}
+	if len(u.unsettled) > 2*u.unsettles+64 { // one that is stuck must not keep all that came after it
+		u.unsettled = slices.DeleteFunc(u.unsettled, func(b *batch) bool { return b.settled })
+	}
 	message := b.Message(record.Head{
 		Sequence: b.sequence, Redelivered: redelivered, SettledBelow: u.unsettled[0].sequence,
 	})
-	s.inflight = append(s.inflight, b)
-	s.bytes += b.Len()
+	s.carry(b)
 	b.lane.inflight++
 	if err := u.host.Send(s.id, message); err != nil {
 		u.host.Cancel(s.id)
@@ -356,6 +352,7 @@ func (u *Uplink) send(s *stream, b *batch) {
 // settle ends a batch that a collector answers for.
 func (u *Uplink) settle(b *batch, ack *record.Ack) {
 	b.settled = true
+	u.unsettles--
 	records, refused := b.Records(), 0
 	for i := range ack.Refused {
 		r := &ack.Refused[i]
@@ -385,7 +382,7 @@ func (u *Uplink) settle(b *batch, ack *record.Ack) {
 			u.answered(w.route)
 		}
 	}
-	u.hold(b.lane, -b.cost())
+	u.count(b)
 	u.recycle(b.Batch)
 	b.Batch, b.waiting = record.Batch{}, nil
 }
@@ -425,7 +422,7 @@ func (u *Uplink) Tick(now time.Duration) {
 		}
 		for _, l := range u.active {
 			// Even while something is in flight: it may take long to be acknowledged.
-			if l.pending.Records() > 0 && l.aged {
+			if l.pending.Records() > 0 && l.aged && l.inflight < maxAged && len(l.queue) == 0 {
 				l.seal()
 			}
 			l.aged = l.pending.Records() > 0

@@ -32,14 +32,13 @@ type waiting struct {
 // waitingBytes is more than a request that waits takes in memory beside its record.
 const waitingBytes = 256
 
-// wait has a request wait for the record that was added last, and returns what that costs.
-func (b *batch) wait(w Waiter, route *Route, now time.Duration) int {
+// wait has a request wait for the record that was added last.
+func (b *batch) wait(w Waiter, route *Route, now time.Duration) {
 	deadline := now + route.timeout
 	b.waiting = append(b.waiting, waiting{b.Records() - 1, w, route, deadline})
 	if b.deadline == 0 || deadline < b.deadline {
 		b.deadline = deadline
 	}
-	return waitingBytes
 }
 
 // expire tells requests that have waited too long. Their records stay.
