@@ -193,7 +193,7 @@ func runCollector(args []string, stderr io.Writer) error {
 	f.StringVar(&cfg.Compression, "compression", "", "Kafka's compression.type: none, gzip, snappy, lz4 or zstd (default lz4)")
 	f.DurationVar(&cfg.DrainTimeout, "drain-timeout", collector.DefaultDrainTimeout, "how long to wait for Kafka after SIGTERM")
 	f.StringVar(&cfg.DeadLetterTopic, "dead-letter-topic", collector.DefaultDeadLetterTopic,
-		"the `topic` for records that their own will never take, or off: they are dropped and counted")
+		"the `topic` for records that their own will never take; off: they are counted, and stay aside in the spool if there is one")
 	buffer := route.Size(collector.DefaultMaxBufferBytes)
 	f.TextVar(&buffer, "max-buffer-bytes", buffer, "what may be in memory without being acknowledged, for example `256MiB`; a quarter more for the spool")
 	f.StringVar(&cfg.Spool, "spool", collector.DefaultSpool,

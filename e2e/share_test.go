@@ -12,7 +12,7 @@ import (
 func TestAStuckTopicHoldsUpNoOther(t *testing.T) {
 	for name, flags := range map[string][]string{
 		"spool":    {"--spool-max-bytes", "8MiB"},
-		"diskless": {"--spool", "off", "--max-buffer-bytes", "2MiB"},
+		"diskless": {"--spool", "off", "--max-buffer-bytes", "8MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			broker := kafka.Start(t, kafka.Config{Properties: map[string]string{"auto.create.topics.enable": "false"}})

@@ -28,7 +28,7 @@ func parse(b *record.Received) (batch, error) {
 		if item.Malformed != "" {
 			continue
 		}
-		topic, direct := item.Record.Topic, item.Record.Ack == record.LevelKafka
+		topic, direct := item.Record.Topic, item.Record.Ack.Direct()
 		switch {
 		case first == nil:
 			first = item

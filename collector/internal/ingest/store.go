@@ -14,11 +14,18 @@ import (
 // toKafka says whether a batch is stored only when Kafka has it.
 func (s *Server) toKafka(b *batch) bool { return s.spool == nil || b.direct }
 
-// store has a new batch stored, and calls done with what became of it. The answers that it reports count now: where its
-// records get lost, as when Envoy and collector die before Kafka is back, the difference is to show it.
+// store has a new batch stored, and calls done with what became of it. The answers that it reports count now where it
+// waits for Kafka: where its records get lost, as when Envoy and collector die before Kafka is back, the difference is to
+// show it. One that the spool takes is stored within a moment or comes again, and its answers with it.
 func (s *Server) store(id record.UplinkID, b *batch, done func(outcome)) {
-	s.metrics.answers(b.Answered)
+	spooled := len(b.items) > 0 && !s.toKafka(b)
+	if !spooled {
+		s.metrics.answers(b.Answered)
+	}
 	stored := func(o outcome) {
+		if spooled {
+			s.metrics.answers(b.Answered)
+		}
 		s.metrics.stored(b.items, o.refused)
 		s.refused(b.items, o.refused)
 		done(o)

@@ -232,8 +232,7 @@ func (s *Spool) enqueue(appends []*appending) {
 	for _, a := range appends {
 		t := a.topic
 		if s.deliver != nil && t.backlog == 0 && s.fitsMemory(t, a.size) {
-			s.memory.Take(t.name, a.size)
-			s.ready = append(s.ready, &ready{t.fly(a.id, a.size), a.entry})
+			s.ready = append(s.ready, &ready{s.fly(t, a.id, a.size), a.entry})
 			continue
 		}
 		s.shelve(t, a.id)

@@ -132,7 +132,7 @@ func (s *Spool) short() bool {
 
 // reclaim has Pebble give back the space of what is gone.
 func (s *Spool) reclaim(ctx context.Context) {
-	s.log.Info("spool: giving back space", "directory", s.config.Dir)
+	s.log.Debug("spool: giving back space", "directory", s.config.Dir)
 	lower, _ := bounds(kindEntry)
 	_, upper := bounds(kindAside)
 	err := s.db.Flush()

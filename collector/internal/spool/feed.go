@@ -53,9 +53,22 @@ func (s *Spool) feedAll() {
 	}
 }
 
-// fitsMemory says whether an entry may be in memory; one always may. The caller holds mu.
+// fitsMemory says whether an entry may be in memory: it has room there, or its topic has nothing and no other entry goes
+// beyond what there is; what other topics hold may never become less. The caller holds mu.
 func (s *Spool) fitsMemory(t *topic, size int64) bool {
-	return s.memory.Fits(t.name, size) || s.memory.Used() == 0
+	return s.memory.Fits(t.name, size) || t.inMemory == 0 && s.beyond == nil
+}
+
+// fly takes an entry into memory, where it fits. The caller holds mu.
+func (s *Spool) fly(t *topic, entry id, size int64) *flying {
+	fits := s.memory.Fits(t.name, size)
+	s.memory.Take(t.name, size)
+	t.inMemory++
+	f := t.fly(entry, size)
+	if !fits {
+		s.beyond = f
+	}
+	return f
 }
 
 // nextBacklog returns the topic whose turn it is, if one has room in memory, and puts it last. The caller holds mu.
@@ -128,8 +141,7 @@ func (s *Spool) board(t *topic, entry id, size int64) *flying {
 		t.need = size
 		return nil
 	}
-	s.memory.Take(t.name, size)
-	f := t.fly(entry, size)
+	f := s.fly(t, entry, size)
 	t.backlog--
 	t.next, t.need = entry+1, 0
 	if t.backlog == 0 {
@@ -177,6 +189,10 @@ func (s *Spool) finish(f *flying, asides []aside) {
 	f.done, f.aside = true, asides
 	t := f.topic
 	s.memory.Release(t.name, f.size)
+	t.inMemory--
+	if s.beyond == f {
+		s.beyond = nil
+	}
 	if len(t.done) == 0 {
 		if len(s.landed) == 0 {
 			s.landedAt = time.Now()

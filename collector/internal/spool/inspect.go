@@ -15,7 +15,7 @@ import (
 // Found is what Visit finds under one key: an entry, or a record that was set aside.
 type Found struct {
 	Topic       string
-	ID          uint64    // grows with age within a topic
+	ID          uint64    // of two of a topic, that of the newer is larger
 	Stored      time.Time // when its commit began, or a little later
 	SetAside    bool
 	Reason      string // why it was set aside

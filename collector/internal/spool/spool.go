@@ -19,11 +19,14 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,8 +51,8 @@ type Config struct {
 	// MinFree is what stays free on the disk, in bytes, whoever takes the rest. It is at least 2 memtables, which the
 	// spool itself needs when it gives space back.
 	MinFree int64
-	// MaxMemoryBytes bounds what is with deliver and not done, in bytes of records and a little for each. One entry is
-	// delivered whatever its size. Pebble takes up to 4 memtables beside it.
+	// MaxMemoryBytes bounds what is with deliver and not done, in bytes of records and a little for each. One entry at a
+	// time goes beyond it, of a topic of which nothing else is there. Pebble takes up to 4 memtables beside it.
 	MaxMemoryBytes int64
 	// FS is the file system; nil is the machine's.
 	FS vfs.FS
@@ -115,7 +118,8 @@ type Spool struct {
 	seen      int64       // what free was at that look
 	written   int64       // bytes that were taken on the disk since Open
 	memory    *share.Pool
-	setAside  int // records
+	beyond    *flying // the entry that memory has no room for, if any
+	setAside  int     // records
 	left      []left
 
 	deliver  func(*Entry, func([]Undeliverable))
@@ -128,6 +132,7 @@ type Spool struct {
 
 // left is an entry that start-up found.
 type left struct {
+	id       id
 	uplink   record.UplinkID
 	sequence uint64
 }
@@ -181,6 +186,10 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("spool %s: %w", c.Dir, err), s.db.Close(), lock.Close())
 	}
+	if s.free <= 0 && s.entries == 0 {
+		s.log.Warn("spool: the disk has no room, and nothing can be stored until it has", "directory", c.Dir,
+			"missing_bytes", -s.free, "stays_free_bytes", s.reserve())
+	}
 	s.metrics.register(registry, s)
 	s.guard.armed.Store(true)
 	go s.commitAll()
@@ -188,8 +197,10 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 	return s, nil
 }
 
-// Left calls visit for every entry that start-up found, possibly more than once. It must be called before Deliver.
+// Left calls visit for every entry that start-up found, from the oldest on, possibly more than once. It must be called
+// before Deliver.
 func (s *Spool) Left(visit func(record.UplinkID, uint64)) {
+	slices.SortFunc(s.left, func(a, b left) int { return cmp.Compare(a.id, b.id) })
 	for _, l := range s.left {
 		visit(l.uplink, l.sequence)
 	}
@@ -245,8 +256,8 @@ func (s *Spool) Append(e Entry, stored func(error)) {
 func (s *Spool) topic(name string) *topic {
 	t := s.topics[name]
 	if t == nil {
-		t = &topic{name: name}
-		s.topics[name] = t
+		t = &topic{name: strings.Clone(name)} // or it would keep the message that it came with
+		s.topics[t.name] = t
 	}
 	return t
 }

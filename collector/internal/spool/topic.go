@@ -13,6 +13,7 @@ type topic struct {
 	appends []*appending // in order; not committed yet
 	listed  bool         // is among Spool.appenders
 
+	inMemory       int       // entries that are with deliver and not done
 	oldest, newest *flying   // the flight
 	done           []*flying // of the flight; in the order in which they were done
 
