@@ -18,7 +18,7 @@ var overload = flag.Duration("overload", 25*time.Second, "how long the overload 
 func TestOverload(t *testing.T) {
 	const (
 		kafkaTakes  = 1 * mebibyte // bytes a second
-		mean        = 2 << 10      // of a request (see makeRequest)
+		mean        = 1600         // bytes of a request in Kafka, after compression (see makeRequest)
 		largest     = 300_000
 		connections = 16 // of each level
 	)
@@ -56,12 +56,14 @@ func TestOverload(t *testing.T) {
 	}
 	s.kafka.Quota(0)
 	s.settled()
+	offered, taken := 0, 0
 	for l, all := range answers {
 		o := verify(t, s.kafka, "overload-"+l, "/overload/"+l, all, largest)
 		ok, shed, failed := tally(all)
 		p99 := percentile(all, 0.99)
 		t.Logf("%s: %d answered, %d shed, %d failed in %v, p50 %v, p99 %v; %+v", l, ok, shed, failed, *overload,
 			percentile(all, 0.5), p99, o)
+		offered, taken = offered+len(all), taken+ok
 		if failed > 0 {
 			t.Errorf("%s: %d requests had neither 200 nor 503", l, failed)
 		}
@@ -75,6 +77,7 @@ func TestOverload(t *testing.T) {
 			t.Errorf("%s: %d repeats", l, o.repeats)
 		}
 	}
+	t.Logf("%d requests offered, %.1f times what was taken", offered, float64(offered)/float64(taken))
 	for name := range processes {
 		t.Logf("%s: at most %d MiB resident in the first half, %d MiB in the second", name, early[name]/mebibyte, late[name]/mebibyte)
 		if late[name] > early[name]*5/4+16*mebibyte {

@@ -530,12 +530,16 @@ func TestAContextWhoseUplinkComesBackRetiresItsStreams(t *testing.T) {
 	c.changed(second, elsewhere)
 	c.configure(third, strings.Replace(routes, `"1KiB"`, `"2KiB"`, 1))
 	c.Tick()
+	if c.opened != 2 || c.opener != third {
+		t.Fatalf("%d streams opened, the last in the name of context %d, want a second one in that of %d", c.opened, c.opener, third)
+	}
+	c.opened = 1
 	c.ack(1)
+	c.opened = 2
 	if c.Tick(); !c.done() || c.ended[0] != pluginContext {
 		t.Fatalf("ended: %v, want the first context, whose stream has nothing in flight", c.ended)
 	}
 	c.CompleteHttpContext(c.post("/leads", []byte("second")))
-	c.untilOpened(2, func() { c.call(third, "proxy_on_tick") })
 	c.welcomeOf(third)
 	if last := c.sent[len(c.sent)-1].Batch; c.opener != third || last.Sequence != 2 || last.Redelivered {
 		t.Errorf("context %d opened a stream and sent %+v, want batch 2 for the first time", c.opener, last)
@@ -626,7 +630,7 @@ func TestADestroyedContextIsNotWaitedFor(t *testing.T) {
 	c.welcome()
 	c.changed(second, routes)
 	c.ahead = handoverTimeout + 2*overdue
-	c.untilOpened(2, func() { c.call(second, "proxy_on_tick") })
+	c.call(second, "proxy_on_tick")
 	if c.opener != second || c.calls["proxy_grpc_cancel"] != 1 {
 		t.Fatalf("context %d opened a stream, %d were canceled", c.opener, c.calls["proxy_grpc_cancel"])
 	}

@@ -448,4 +448,25 @@ func TestABatchThatBreaksEveryStreamBesideOthers(t *testing.T) {
 	}
 }
 
+func TestChangesOfTheConfigurationCostNoWait(t *testing.T) {
+	h := two(t)
+	h.must(1)
+	h.hear(1, welcomeOf("a", 1<<20))
+	h.hear(2, welcomeOf("b", 1<<20))
+	for now := time.Duration(0); now < 20*time.Second; now += 500 * time.Millisecond {
+		h.Tick(now)
+		opened := h.host.next
+		h.Retire(func(Stream) bool { return true })
+		h.must(1)
+		if h.host.next == opened {
+			t.Fatalf("after %v no stream is opened at once", now)
+		}
+		for _, s := range slices.Clone(h.streams) {
+			if !s.welcome {
+				h.hear(s.id, welcomeOf(string(rune('a'+s.id%2)), 1<<20))
+			}
+		}
+	}
+}
+
 var errNoCollector = errors.New("no healthy host")

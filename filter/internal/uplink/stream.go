@@ -357,12 +357,11 @@ func (u *Uplink) Retire(which func(Stream) bool) {
 // retire makes s a leaving stream: it gets no more batches, and is canceled when what is in flight on it is
 // acknowledged.
 func (u *Uplink) retire(s *stream) {
-	if !s.leaving {
-		s.leaving = true
-		if s.welcome {
-			u.probeSoon(u.now)
-		}
+	if s.serves() { // it has not broken, so there is no reason to wait
+		u.attempts, u.nextAttempt = 0, u.now
+		u.probeSoon(u.now)
 	}
+	s.leaving = true
 	u.cancelLeaving(s)
 }
 

@@ -502,9 +502,9 @@ func TestRetire(t *testing.T) {
 	h.hear(1, welcome(1<<20))
 	h.must(1)
 	h.Retire(func(Stream) bool { return true })
-	h.Tick(time.Second)
+	h.Tick(100 * time.Millisecond)
 	h.hear(2, welcome(1<<20))
-	h.Tick(1100 * time.Millisecond)
+	h.Tick(200 * time.Millisecond)
 	h.wantBatches(1, 1)
 	h.wantBatches(2, 2)
 	if len(h.host.canceled) != 0 {
@@ -520,7 +520,7 @@ func TestRetire(t *testing.T) {
 		t.Errorf("canceled %v, want both", h.host.canceled)
 	}
 	h.must(1)
-	h.Tick(2 * time.Second)
+	h.Tick(300 * time.Millisecond)
 	h.hear(3, welcome(1<<20))
 	h.wantBatches(3, 3)
 }
@@ -531,7 +531,7 @@ func TestClose(t *testing.T) {
 	h.hear(1, welcome(1<<20))
 	h.hear(1, draining)
 	h.must(1)
-	h.Tick(time.Second)
+	h.Tick(100 * time.Millisecond)
 	h.Close()
 	if len(h.host.canceled) != 2 {
 		t.Errorf("canceled %v, want both streams", h.host.canceled)
