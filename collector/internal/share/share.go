@@ -62,6 +62,9 @@ func (p *Pool) Release(topic string, n int64) {
 	p.used -= n
 }
 
+// Held returns the bytes that the topic holds.
+func (p *Pool) Held(topic string) int64 { return p.held[topic] }
+
 // Used returns the bytes that are taken.
 func (p *Pool) Used() int64 { return p.used }
 

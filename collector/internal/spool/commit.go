@@ -77,7 +77,8 @@ func (s *Spool) gather() (c *commit, more bool) {
 }
 
 // pick takes the appends for the next commit, one of each topic in turn: all that there is room for, or as many as
-// leave Pebble's memtable in one piece. It takes their room on the disk. The caller holds mu.
+// leave Pebble's memtable in one piece. It takes their room on the disk. One that is larger than what others leave there
+// waits, unlike in memory: a disk cannot be overdrawn. The caller holds mu.
 func (s *Spool) pick() (picked []*appending) {
 	var bytes int64
 	for more := true; more; {
@@ -205,7 +206,7 @@ func (s *Spool) settle(c *commit) bool {
 		s.entries -= r.entries
 		s.disk.Release(r.topic.name, r.bytes)
 		for _, a := range r.aside {
-			s.take(a.key.topic, a.size())
+			s.take(r.topic.name, a.size())
 			s.setAside++
 		}
 		s.forget(r.topic)
@@ -231,9 +232,11 @@ func (s *Spool) enqueue(appends []*appending) {
 	defer s.mu.Unlock()
 	for _, a := range appends {
 		t := a.topic
-		if s.deliver != nil && t.backlog == 0 && s.fitsMemory(t, a.size) {
-			s.ready = append(s.ready, &ready{s.fly(t, a.id, a.size), a.entry})
-			continue
+		if s.deliver != nil && t.backlog == 0 {
+			if f := s.fly(t, a.id, a.size); f != nil {
+				s.ready = append(s.ready, &ready{f, a.entry})
+				continue
+			}
 		}
 		s.shelve(t, a.id)
 	}

@@ -53,20 +53,23 @@ func (s *Spool) feedAll() {
 	}
 }
 
-// fitsMemory says whether an entry may be in memory: it has room there, or its topic has nothing and no other entry goes
-// beyond what there is; what other topics hold may never become less. The caller holds mu.
+// fitsMemory says whether an entry may be in memory. One of a topic that has nothing there may be on top of what all
+// others share, if no other is: it may be larger than what they leave. The caller holds mu.
 func (s *Spool) fitsMemory(t *topic, size int64) bool {
-	return s.memory.Fits(t.name, size) || t.inMemory == 0 && s.beyond == nil
+	return s.memory.Fits(t.name, size) || !s.overdrawn && s.memory.Held(t.name) == 0
 }
 
-// fly takes an entry into memory, where it fits. The caller holds mu.
+// fly takes an entry of a topic into memory, which must be newer than all that is there of it; it returns nil if there
+// is no room. The caller holds mu.
 func (s *Spool) fly(t *topic, entry id, size int64) *flying {
-	fits := s.memory.Fits(t.name, size)
-	s.memory.Take(t.name, size)
-	t.inMemory++
+	if !s.fitsMemory(t, size) {
+		return nil
+	}
 	f := t.fly(entry, size)
-	if !fits {
-		s.beyond = f
+	if f.overdraws = !s.memory.Fits(t.name, size); f.overdraws {
+		s.overdrawn = true
+	} else {
+		s.memory.Take(t.name, size)
 	}
 	return f
 }
@@ -137,11 +140,11 @@ func (s *Spool) loadFrom(t *topic, it *pebble.Iterator, backlog int) error {
 func (s *Spool) board(t *topic, entry id, size int64) *flying {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.fitsMemory(t, size) {
+	f := s.fly(t, entry, size)
+	if f == nil {
 		t.need = size
 		return nil
 	}
-	f := s.fly(t, entry, size)
 	t.backlog--
 	t.next, t.need = entry+1, 0
 	if t.backlog == 0 {
@@ -188,10 +191,10 @@ func (s *Spool) finish(f *flying, asides []aside) {
 	}
 	f.done, f.aside = true, asides
 	t := f.topic
-	s.memory.Release(t.name, f.size)
-	t.inMemory--
-	if s.beyond == f {
-		s.beyond = nil
+	if f.overdraws {
+		s.overdrawn = false
+	} else {
+		s.memory.Release(t.name, f.size)
 	}
 	if len(t.done) == 0 {
 		if len(s.landed) == 0 {

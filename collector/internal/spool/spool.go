@@ -51,8 +51,8 @@ type Config struct {
 	// MinFree is what stays free on the disk, in bytes, whoever takes the rest. It is at least 2 memtables, which the
 	// spool itself needs when it gives space back.
 	MinFree int64
-	// MaxMemoryBytes bounds what is with deliver and not done, in bytes of records and a little for each. One entry at a
-	// time goes beyond it, of a topic of which nothing else is there. Pebble takes up to 4 memtables beside it.
+	// MaxMemoryBytes bounds what is with deliver and not done, in bytes of records and a little for each; but one entry,
+	// of a topic that has no other there, may be on top of it, whatever its size. Pebble takes up to 4 memtables beside it.
 	MaxMemoryBytes int64
 	// FS is the file system; nil is the machine's.
 	FS vfs.FS
@@ -118,8 +118,8 @@ type Spool struct {
 	seen      int64       // what free was at that look
 	written   int64       // bytes that were taken on the disk since Open
 	memory    *share.Pool
-	beyond    *flying // the entry that memory has no room for, if any
-	setAside  int     // records
+	overdrawn bool // an entry is in memory on top of it
+	setAside  int  // records
 	left      []left
 
 	deliver  func(*Entry, func([]Undeliverable))

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -287,6 +288,24 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
+func TestLeftIsInOrderOfStoring(t *testing.T) {
+	files := vfs.NewCrashableMem()
+	s := open(t, testConfig(files))
+	var want []uint64
+	for i := range uint64(20) {
+		want = append(want, i)
+		store(t, s, entry([]string{"b", "c", "a"}[i%3], i, 100))
+	}
+	closeSpool(t, s, patience)
+	s = open(t, testConfig(files))
+	var got []uint64
+	s.Left(func(_ record.UplinkID, sequence uint64) { got = append(got, sequence) })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
+	}
+	closeSpool(t, s, patience)
+}
+
 func TestStuckTopic(t *testing.T) {
 	noGoroutinesLeft(t)
 	c := testConfig(vfs.NewCrashableMem())
@@ -338,6 +357,53 @@ func TestStuckTopic(t *testing.T) {
 	}
 }
 
+func TestALargeEntryPassesAStuckTopic(t *testing.T) {
+	noGoroutinesLeft(t)
+	c := testConfig(vfs.NewCrashableMem())
+	s := open(t, c)
+	k := newSink("stuck", "large")
+	s.Deliver(k.deliver)
+	const size = 32 << 10
+	n := int(c.MaxMemoryBytes) * 3 / 4 / size // more than its share
+	for i := 1; i <= n; i++ {
+		store(t, s, entry("stuck", uint64(i), size))
+	}
+	eventually(t, "the topic has its share of memory", func() bool {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.memory.Held("stuck") >= c.MaxMemoryBytes/2 && s.topics["stuck"].backlog > 0
+	})
+	large := int(c.MaxMemoryBytes) * 3 / 4
+	store(t, s, entry("large", 1, large))
+	eventually(t, "it is delivered", func() bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return slices.Contains(k.delivered, "large/1")
+	})
+	store(t, s, entry("large", 2, large))
+	for i := 1; i <= 50; i++ { // it does not stand in others' way
+		store(t, s, entry("fine", uint64(i), size))
+	}
+	eventually(t, "small entries are delivered", func() bool {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		return slices.Contains(k.delivered, "fine/50")
+	})
+	k.mu.Lock()
+	if held := int64(k.heldBytes["large"]); held != int64(large) {
+		t.Errorf("%d bytes of large entries are in memory at once", held)
+	}
+	k.mu.Unlock()
+	k.release()
+	k.await(t, n+2+50)
+	if left := closeSpool(t, s, patience); left != 0 {
+		t.Errorf("%d left", left)
+	}
+	if s.overdrawn || s.memory.Used() > 0 {
+		t.Errorf("overdrawn: %v, %d bytes used", s.overdrawn, s.memory.Used())
+	}
+}
+
 func TestWatch(t *testing.T) {
 	c := testConfig(vfs.NewCrashableMem())
 	s := open(t, c)
@@ -367,6 +433,21 @@ func TestWatch(t *testing.T) {
 		defer mu.Unlock()
 		return seen[len(seen)-1] == c.MaxBytes
 	})
+	closeSpool(t, s, patience)
+}
+
+func TestATopicsStateDoesNotKeepAMessage(t *testing.T) {
+	s := open(t, testConfig(vfs.NewCrashableMem()))
+	message := "leads and up to 64 MiB more"
+	store(t, s, entry(message[:len("leads")], 1, 100))
+	for at, topic := range s.topics {
+		if unsafe.StringData(at) == unsafe.StringData(message) || unsafe.StringData(topic.name) == unsafe.StringData(message) {
+			t.Error("a topic's name is part of a message")
+		}
+	}
+	if len(s.topics) != 1 {
+		t.Errorf("topics %v", s.topics)
+	}
 	closeSpool(t, s, patience)
 }
 

@@ -13,7 +13,6 @@ type topic struct {
 	appends []*appending // in order; not committed yet
 	listed  bool         // is among Spool.appenders
 
-	inMemory       int       // entries that are with deliver and not done
 	oldest, newest *flying   // the flight
 	done           []*flying // of the flight; in the order in which they were done
 
@@ -28,6 +27,7 @@ type flying struct {
 	topic      *topic
 	id         id
 	size       int64
+	overdraws  bool // is in memory on top of what topics share
 	done, gone bool
 	aside      []aside // to be set aside with its deletion
 
