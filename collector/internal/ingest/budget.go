@@ -3,7 +3,6 @@ package ingest
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/marceloboeira/crowd/collector/internal/share"
@@ -40,7 +39,7 @@ type account struct {
 // charge is what a batch takes of a budget.
 type charge struct {
 	bytes int64
-	topic string // that it waits for; "" if it does not
+	topic string // that it waits for, no part of a message, as the budget keeps it; "" if it does not wait
 }
 
 func newBudget(limit int64) *budget {
@@ -115,7 +114,7 @@ func (a *account) take(c charge) {
 		b.left += c.bytes
 	}
 	if c.topic != "" {
-		b.topics.Take(strings.Clone(c.topic), c.bytes) // the topic is part of the message
+		b.topics.Take(c.topic, c.bytes)
 	}
 	b.changed()
 }

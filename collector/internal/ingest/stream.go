@@ -227,7 +227,7 @@ func (st *stream) accept(b *batch, length int64) {
 	}
 	held := charge{bytes: length}
 	if a.level == record.LevelKafka {
-		held.topic = b.topic
+		held.topic = strings.Clone(b.topic)
 	}
 	st.account.take(held)
 	s.store(st.id, b, func(o outcome) {
