@@ -35,8 +35,9 @@ func newMetrics(registry prometheus.Registerer, b *budget, sp Spool) *metrics {
 	m := &metrics{
 		routes: label.NewSet(countedRoutes),
 		answeredTotal: counter("crowd_answered_total",
-			"Requests that uplinks have answered with the route's answer, as they report it, by the level that the route asks "+
-				"for.", "route", "level"),
+			"Requests that uplinks have answered with the route's answer, as they report it with their batches, counted when a "+
+				"batch is synced to disk, or received where it is not to be; by the level that the route asks for.",
+			"route", "level"),
 		storedTotal: counter("crowd_stored_total",
 			"Records that are at least synced to disk where the route asks for memory or disk, in Kafka where it asks for "+
 				"that or there is no spool; by the level that the route asks for.", "route", "level"),

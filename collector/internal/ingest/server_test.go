@@ -727,6 +727,20 @@ func TestABatchThatCouldNotBeSpooledEndsItsStreams(t *testing.T) {
 	if n := testutil.CollectAndCount(f.metrics.storedTotal); n != 0 {
 		t.Error("it counts as stored")
 	}
+	if n := testutil.CollectAndCount(f.metrics.answeredTotal); n != 0 {
+		t.Error("its answers count")
+	}
+	third, _ := f.open(t, 1)
+	third.send(message(1, true, "leads", 3, 100))
+	sp.next(t).stored(nil)
+	third.ackOf(collectpb.Level_LEVEL_DISK)
+	for name, c := range map[string]*prometheus.CounterVec{
+		"answered": f.metrics.answeredTotal, "stored": f.metrics.storedTotal,
+	} {
+		if got := testutil.ToFloat64(c.WithLabelValues("leads", "memory")); got != 3 {
+			t.Errorf("%s = %v, want 3", name, got)
+		}
+	}
 	if n := f.budget.total(); n != 0 {
 		t.Errorf("%d bytes in flight", n)
 	}
@@ -738,7 +752,11 @@ func TestABatchThatIsLargerThanTheSpoolGoesToKafka(t *testing.T) {
 	c, _ := f.open(t, 1)
 	c.send(message(1, false, "leads", 3, 100))
 	go sp.next(t).stored(fmt.Errorf("an entry is %w", spool.ErrTooLarge))
-	f.sink.next(t).done(nil)
+	held := f.sink.next(t)
+	if got := testutil.ToFloat64(f.metrics.answeredTotal.WithLabelValues("leads", "memory")); got != 3 {
+		t.Errorf("%v answers while Kafka has not taken it, want 3", got)
+	}
+	held.done(nil)
 	c.ack()
 	c.send(message(1, true, "leads", 3, 100))
 	c.ack()

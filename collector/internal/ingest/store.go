@@ -14,29 +14,24 @@ import (
 // toKafka says whether a batch is stored only when Kafka has it.
 func (s *Server) toKafka(b *batch) bool { return s.spool == nil || b.direct }
 
-// store has a new batch stored, and calls done with what became of it. The answers that it reports count now where it
-// waits for Kafka: where its records get lost, as when Envoy and collector die before Kafka is back, the difference is to
-// show it. One that the spool takes is stored within a moment or comes again, and its answers with it.
+// store has a new batch stored, and calls done with what became of it. The answers that it reports count when it is
+// spooled, so that one that could not be, and comes again, counts once. Those of other batches count now: where Envoy and
+// collector die before Kafka is back, the difference is to show what is lost.
 func (s *Server) store(id record.UplinkID, b *batch, done func(outcome)) {
-	spooled := len(b.items) > 0 && !s.toKafka(b)
-	if !spooled {
-		s.metrics.answers(b.Answered)
-	}
 	stored := func(o outcome) {
-		if spooled {
-			s.metrics.answers(b.Answered)
-		}
 		s.metrics.stored(b.items, o.refused)
 		s.refused(b.items, o.refused)
 		done(o)
 	}
 	direct := func() {
+		s.metrics.answers(b.Answered)
 		s.sink.Produce(b.items, b.Redelivered, func(refused []produce.Refusal) {
 			stored(outcome{refused: refused, direct: true})
 		})
 	}
 	switch {
 	case len(b.items) == 0:
+		s.metrics.answers(b.Answered)
 		stored(outcome{})
 	case s.toKafka(b):
 		direct()
@@ -46,6 +41,7 @@ func (s *Server) store(id record.UplinkID, b *batch, done func(outcome)) {
 		}, func(err error) {
 			switch {
 			case err == nil:
+				s.metrics.answers(b.Answered)
 				stored(outcome{})
 			case errors.Is(err, spool.ErrTooLarge):
 				direct()
