@@ -1,6 +1,7 @@
 package produce
 
 import (
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
@@ -128,6 +129,63 @@ func TestDeadLettersWaitForTheirTopicAndHoldUpNoOther(t *testing.T) {
 	}
 	if n := len(kafkatest.Read(t, cluster, deadLetters)); n != len(records) {
 		t.Errorf("%d dead letters, want %d", n, len(records))
+	}
+}
+
+// errorLog passes errors on, as text.
+func errorLog(to chan<- string) *slog.Logger {
+	return slog.New(slog.NewTextHandler(lines(to), &slog.HandlerOptions{Level: slog.LevelError}))
+}
+
+type lines chan<- string
+
+func (l lines) Write(line []byte) (int, error) {
+	l <- string(line)
+	return len(line), nil
+}
+
+func TestAMissingDeadLetterTopicIsLogged(t *testing.T) {
+	for name, c := range map[string]struct {
+		options []kfake.Opt
+		logged  bool
+	}{
+		"missing":            {nil, true},
+		"there":              {[]kfake.Opt{kfake.SeedTopics(1, deadLetters)}, false},
+		"created on request": {[]kfake.Opt{kfake.AllowAutoTopicCreation()}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kafkatest.NoGoroutinesLeft(t)
+			cluster := kafkatest.Start(t, c.options...)
+			logged := make(chan string, 10)
+			config := Config{Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}, DeadLetterTopic: deadLetters}
+			p, err := New(config, errorLog(logged), prometheus.NewRegistry())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.logged {
+				select {
+				case line := <-logged:
+					for _, want := range []string{"topic=" + deadLetters, "will wait until it is", "--dead-letter-topic off"} {
+						if !strings.Contains(line, want) {
+							t.Errorf("logged %s, want %s", line, want)
+						}
+					}
+				case <-time.After(patience):
+					t.Error("nothing is logged")
+				}
+			} else {
+				<-p.Connected()
+				awaitStored(t, send(p, post(deadLetters, []byte("x")))) // so that it is there
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if err := p.Close(ctx); err != nil {
+				t.Error(err)
+			}
+			if len(logged) > 0 {
+				t.Errorf("logged %s", <-logged)
+			}
+		})
 	}
 }
 

@@ -135,7 +135,7 @@ type Producer struct {
 }
 
 // New returns a producer that connects to Kafka in the background, trying for as long as it takes, and takes
-// records at once. The caller must Close it.
+// records at once. It logs an error if the dead-letter topic is not there then. The caller must Close it.
 func New(c Config, log *slog.Logger, registry prometheus.Registerer) (*Producer, error) {
 	bulkConfig, err := c.sarama()
 	if err != nil {
@@ -160,6 +160,9 @@ func New(c Config, log *slog.Logger, registry prometheus.Registerer) (*Producer,
 		defer close(p.stopped)
 		if bulk.connect(ctx) && solo.connect(ctx) {
 			close(p.connected)
+			if c.DeadLetterTopic != "" {
+				bulk.laneRuns.Go(func() { bulk.checkDeadLetters(c.DeadLetterTopic, log) })
+			}
 		}
 	}()
 	return p, nil

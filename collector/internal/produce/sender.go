@@ -23,8 +23,8 @@ type sender struct {
 	client    sarama.Client
 	async     sarama.AsyncProducer
 
-	closing              chan struct{} // closed together with setting closed
-	laneRuns, resultRuns sync.WaitGroup
+	closing              chan struct{}  // closed together with setting closed
+	laneRuns, resultRuns sync.WaitGroup // the former of all that asks the client for topics
 
 	mu     sync.Mutex
 	closed bool
