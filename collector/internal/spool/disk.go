@@ -109,6 +109,20 @@ func (s *Spool) look() error {
 	return nil
 }
 
+// warnOfNoRoom says in the log if the spool takes nothing though it is empty: nothing that it does can change that.
+func (s *Spool) warnOfNoRoom() {
+	s.mu.Lock()
+	used := s.disk.Used()
+	s.mu.Unlock()
+	usage, err := s.usage()
+	if used > 0 || err != nil || int64(usage.AvailBytes) > s.reserve() {
+		return
+	}
+	s.log.Warn("spool: it is empty and takes nothing, as its disk has no more room than must stay free; make room, choose "+
+		"another directory with --spool, or lower --spool-min-free", "directory", s.config.Dir, "free", usage.AvailBytes,
+		"must_stay_free", s.reserve())
+}
+
 // usage returns how large the disk is and what is free; as much as can be where the file system does not tell.
 func (s *Spool) usage() (vfs.DiskUsage, error) {
 	usage, err := s.config.fs().GetDiskUsage(s.config.Dir)

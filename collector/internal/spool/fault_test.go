@@ -1,8 +1,10 @@
 package spool
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"path"
 	"slices"
 	"strings"
@@ -301,6 +303,39 @@ func TestFullDisk(t *testing.T) {
 	if left := closeSpool(t, s, patience); left != 0 {
 		t.Errorf("%d left", left)
 	}
+}
+
+// A spool that has no room from the start says so; one that is only full does not.
+func TestNoRoomAtTheStart(t *testing.T) {
+	disk := &smallDisk{FS: vfs.NewCrashableMem()}
+	c := testConfig(disk)
+	c.MinFree = 50 << 20
+	opened := func(size int64) (*Spool, string) {
+		disk.bytes.Store(size)
+		var logged bytes.Buffer
+		s, err := Open(c, slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelWarn})),
+			prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, logged.String()
+	}
+	s, logged := opened(50 << 20)
+	if !strings.Contains(logged, "directory=spool free=") || !strings.Contains(logged, " must_stay_free=52428800\n") {
+		t.Errorf("logged %q", logged)
+	}
+	closeSpool(t, s, patience)
+	s, logged = opened(100 << 20)
+	if logged != "" {
+		t.Errorf("with room: logged %q", logged)
+	}
+	store(t, s, entry("a", 1, 100))
+	closeSpool(t, s, patience)
+	s, logged = opened(50 << 20)
+	if logged != "" {
+		t.Errorf("with an entry: logged %q", logged)
+	}
+	closeSpool(t, s, patience)
 }
 
 // What others take of the disk is looked at from time to time.

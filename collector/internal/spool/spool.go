@@ -186,10 +186,7 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("spool %s: %w", c.Dir, err), s.db.Close(), lock.Close())
 	}
-	if s.free <= 0 && s.entries == 0 {
-		s.log.Warn("spool: the disk has no room, and nothing can be stored until it has", "directory", c.Dir,
-			"missing_bytes", -s.free, "stays_free_bytes", s.reserve())
-	}
+	s.warnOfNoRoom()
 	s.metrics.register(registry, s)
 	s.guard.armed.Store(true)
 	go s.commitAll()
