@@ -51,8 +51,8 @@ type Config struct {
 	Compression string
 	// DeadLetterTopic takes the records that their own topics will never take (too large, say), with the reason in
 	// their headers; default "crowd-dead-letters". It must exist, as other topics must: until it does, such records
-	// wait. NoDeadLetterTopic: they are counted, and set aside in
-	// the spool, if there is one, until the next start.
+	// wait. NoDeadLetterTopic: they are refused by name; those that came by the spool are set aside there, and tried again
+	// at the next start.
 	DeadLetterTopic string
 	// MaxBufferBytes bounds the batches received and not yet acknowledged, over all uplinks: those that ask for Kafka
 	// until that has them, others until they are synced to disk; default 256 MiB, at least 1 MiB. What is on disk and on

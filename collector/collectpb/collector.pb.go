@@ -810,8 +810,8 @@ func (x *Welcome) GetInstance() []byte {
 }
 
 // Ack says that all of a batch's records have reached a level, less those named. It comes once for a batch and ends the
-// uplink's duty to keep it: LEVEL_DISK where the collector has a spool, LEVEL_KAFKA where it has none or the records ask
-// for that.
+// uplink's duty to keep it: LEVEL_DISK where the collector has a spool, LEVEL_KAFKA where it has none, the records ask
+// for that or the batch is larger than the whole spool.
 type Ack struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
