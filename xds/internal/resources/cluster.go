@@ -9,6 +9,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	upstreamhttpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -22,6 +23,12 @@ const (
 	// within the time that a route's answer may wait.
 	keepaliveInterval = 5 * time.Second
 	keepaliveTimeout  = 2 * time.Second
+
+	// How long a collector that cannot be connected to is left alone, the longer the more often, and how often
+	// Envoy looks whether that is over.
+	sweepInterval   = 500 * time.Millisecond
+	ejectionTime    = time.Second
+	maxEjectionTime = 5 * time.Second
 
 	// choices is how many collectors, picked at random, are compared for each stream.
 	choices = 10
@@ -42,6 +49,23 @@ func collectorCluster(name string, collectors []Address) (*clusterv3.Cluster, *e
 		LbConfig: &clusterv3.Cluster_LeastRequestLbConfig_{LeastRequestLbConfig: &clusterv3.Cluster_LeastRequestLbConfig{
 			ChoiceCount: wrapperspb.UInt32(choices),
 		}},
+		// A collector that is down has the fewest streams: it must not be tried again and again. One failed connection is
+		// enough to leave it alone for a moment. Where all are, a stream fails at once, and the filter tries again.
+		OutlierDetection: &clusterv3.OutlierDetection{
+			SplitExternalLocalOriginErrors: true,
+			ConsecutiveLocalOriginFailure:  wrapperspb.UInt32(1),
+			Interval:                       durationpb.New(sweepInterval),
+			BaseEjectionTime:               durationpb.New(ejectionTime),
+			MaxEjectionTime:                durationpb.New(maxEjectionTime),
+			MaxEjectionPercent:             wrapperspb.UInt32(100),
+			// Errors of the streams themselves say nothing: they are the filter's to deal with.
+			EnforcingConsecutive_5Xx:               wrapperspb.UInt32(0),
+			EnforcingConsecutiveGatewayFailure:     wrapperspb.UInt32(0),
+			EnforcingSuccessRate:                   wrapperspb.UInt32(0),
+			EnforcingLocalOriginSuccessRate:        wrapperspb.UInt32(0),
+			EnforcingConsecutiveLocalOriginFailure: wrapperspb.UInt32(100),
+		},
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
 		// A stream counts as a request for as long as it lives. What limits them is the filter, which opens one
 		// for each worker and configuration.
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
