@@ -158,9 +158,6 @@ func (b *budget) changed() {
 // review returns the topics that are closed from now on. A closed one opens when it has room again for a 64th of the
 // budget, not for a single batch.
 func (b *budget) review() []string {
-	if len(b.closed) == 0 && 3*b.topics.Used() <= 2*b.limit-3 {
-		return nil // no topic holds 2/3
-	}
 	closed := b.topics.Closed()
 	for _, topic := range b.closed {
 		if !b.topics.Fits(topic, b.limit/64) {

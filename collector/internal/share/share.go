@@ -73,6 +73,9 @@ func (p *Pool) Free() int64 { return max(0, p.limit-p.used) }
 
 // Closed returns the topics that may not take a single byte because they hold their share or more; sorted.
 func (p *Pool) Closed() []string {
+	if 3*p.used <= 2*p.limit-3 {
+		return nil // not even all together hold a share
+	}
 	var closed []string
 	for topic := range p.held {
 		if !p.Fits(topic, 1) {
