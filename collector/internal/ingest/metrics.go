@@ -8,9 +8,6 @@ import (
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
-// countedRoutes bounds the series that routes make; there is room for every route of a very large document.
-const countedRoutes = 20_000
-
 // metrics are the collector's ledger and load. Routes and levels are those that the uplinks name; the level is
 // the one that the route asks for, so that what was answered can be compared with what was stored.
 type metrics struct {
@@ -33,7 +30,7 @@ func newMetrics(registry prometheus.Registerer, b *budget, sp Spool) *metrics {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: buckets})
 	}
 	m := &metrics{
-		routes: label.NewSet(countedRoutes),
+		routes: label.NewSet(label.Routes),
 		answeredTotal: counter("crowd_answered_total",
 			"Requests that uplinks have answered with the route's answer, as they report it with their batches, counted when a "+
 				"batch is synced to disk, or received where it is not to be; by the level that the route asks for.",

@@ -13,6 +13,9 @@ const Other = "other"
 // Unknown stands for no value at all, as of a record that cannot be read.
 const Unknown = "unknown"
 
+// Routes bounds the series that routes make; there is room for every route of a very large document.
+const Routes = 20_000
+
 // maxLength is the longest value kept, in bytes; Kafka's topics have up to 249.
 const maxLength = 249
 

@@ -7,9 +7,6 @@ import (
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
-// countedRoutes bounds the series that routes make; there is room for every route of a very large document.
-const countedRoutes = 20_000
-
 // fates counts the records that Kafka has. It is safe for concurrent use.
 type fates struct {
 	inTopic, inDeadLetters *prometheus.CounterVec
@@ -26,7 +23,7 @@ func newFates(registry prometheus.Registerer) *fates {
 			Name: "crowd_dead_letters_total",
 			Help: "Records that the dead-letter topic has, by why their own topic will never take them.",
 		}, []string{"route", "reason"}),
-		routes: label.NewSet(countedRoutes),
+		routes: label.NewSet(label.Routes),
 	}
 	registry.MustRegister(f.inTopic, f.inDeadLetters)
 	return f
