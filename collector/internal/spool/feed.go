@@ -116,11 +116,7 @@ func (s *Spool) loadFrom(t *topic, it *pebble.Iterator, backlog int) error {
 			s.fail(fmt.Errorf("entries of topic %q are not there any more", t.name))
 			return nil
 		}
-		value, err := it.ValueAndErr()
-		if err != nil {
-			return err
-		}
-		k, err := parseKey(it.Key())
+		k, value, err := at(it)
 		if err != nil {
 			return err
 		}

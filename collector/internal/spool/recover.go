@@ -27,6 +27,16 @@ func (s *Spool) recover() error {
 	return nil
 }
 
+// at returns what an iterator stands on; the value is valid until it moves.
+func at(it *pebble.Iterator) (key, []byte, error) {
+	value, err := it.ValueAndErr()
+	if err != nil {
+		return key{}, nil, err
+	}
+	k, err := parseKey(it.Key())
+	return k, value, err
+}
+
 // scanBytes is how much scan changes at a time.
 const scanBytes = 4 << 20
 
@@ -46,11 +56,7 @@ func (s *Spool) scan(kind byte, found func(b *pebble.Batch, k key, value []byte)
 	}
 	err = func() error {
 		for ok := it.First(); ok; ok = it.Next() {
-			value, err := it.ValueAndErr()
-			if err != nil {
-				return err
-			}
-			k, err := parseKey(it.Key())
+			k, value, err := at(it)
 			if err != nil {
 				return err
 			}
