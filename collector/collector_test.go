@@ -259,13 +259,19 @@ func TestWhatItsTopicNeverTakesIsADeadLetter(t *testing.T) {
 	}
 }
 
-func TestReadyOnceKafkaWasReached(t *testing.T) {
+// withoutKafka returns an address where a Kafka has just been and may be again.
+func withoutKafka(t *testing.T) string {
+	t.Helper()
 	probe, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := probe.ListenAddrs()[0]
-	probe.Close()
+	defer probe.Close()
+	return probe.ListenAddrs()[0]
+}
+
+func TestReadyOnceKafkaWasReached(t *testing.T) {
+	address := withoutKafka(t)
 	r := run(t, Config{Kafka: kafka.Config{Brokers: []string{address}}})
 	if code, body := r.get(t, "/readyz"); code != http.StatusServiceUnavailable || body != "kafka has not been reached yet" {
 		t.Errorf("/readyz: %d %s", code, body)

@@ -92,12 +92,7 @@ func expectAck(t *testing.T, s grpc.BidiStreamingClient[collectpb.UplinkMessage,
 }
 
 func TestWhatIsOnDiskNeedsNoKafka(t *testing.T) {
-	probe, err := kfake.NewCluster(kfake.NumBrokers(1))
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := probe.ListenAddrs()[0]
-	probe.Close()
+	address := withoutKafka(t)
 	r := run(t, spooling(t.TempDir(), address))
 	s := r.connect(t)
 	if code, body := r.get(t, "/readyz"); code != http.StatusOK {
