@@ -12,6 +12,7 @@ import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
+	"github.com/marceloboeira/crowd/collector/record"
 	"github.com/marceloboeira/crowd/filter/internal/abi"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
 	"github.com/marceloboeira/crowd/xds/route"
@@ -39,8 +40,9 @@ type plugin struct {
 
 	name string // of the filter: whoever has the same one is another version of it
 
-	table   *route.Table // nil: the configuration is invalid, and everything passes untouched
-	link    *link        // nil where table is
+	table   *route.Table                  // nil: the configuration is invalid, and everything passes untouched
+	link    *link                         // nil where table is
+	routes  map[*route.Rule]*uplink.Route // of the table, as far as they have been used, as the link's uplink has them
 	cluster string
 	limits  uplink.Limits
 
@@ -67,7 +69,7 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 		return types.OnPluginStartStatusOK
 	}
 	config := table.Uplink()
-	p.table, p.cluster = table, config.Cluster
+	p.table, p.cluster, p.routes = table, config.Cluster, map[*route.Rule]*uplink.Route{}
 	p.limits = uplink.Limits{
 		MaxBufferBytes:     int(config.MaxBufferBytes),
 		MaxBatchBytes:      int(config.MaxBatchBytes),
@@ -106,6 +108,21 @@ func property(path ...string) string {
 	return string(value)
 }
 
+// route returns what the uplink keeps of a rule of p's table.
+func (p *plugin) route(rule *route.Rule) *uplink.Route {
+	r := p.routes[rule]
+	if r == nil {
+		r = p.link.uplink.Route(rule.Name, rule.Topic, levels[rule.Ack], rule.AckTimeout)
+		p.routes[rule] = r
+	}
+	return r
+}
+
+// levels are those of the route language.
+var levels = map[route.Level]record.Level{
+	route.LevelMemory: record.LevelMemory, route.LevelDisk: record.LevelDisk, route.LevelKafka: record.LevelKafka,
+}
+
 // NewHttpContext begins a request.
 func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
 	p.vm.serving(p)
@@ -141,7 +158,7 @@ func (p *plugin) end() {
 
 func (p *plugin) forget() {
 	abi.Handle(p.id, nil)
-	p.ended, p.link, p.table = true, nil, nil
+	p.ended, p.link, p.table, p.routes = true, nil, nil, nil
 }
 
 // StreamMessage passes a collector's message on.

@@ -24,7 +24,8 @@ type request struct {
 	context uint32 // its id
 
 	rule     *route.Rule // nil: not ours, goes on untouched
-	id       record.ID   // given when the request is whole
+	route    *uplink.Route
+	id       record.ID // given when the request is whole
 	record   record.Record
 	chunks   [][]byte
 	size     int            // bytes of body that have arrived
@@ -73,8 +74,9 @@ var secretHeaders = map[string]bool{"authorization": true, "cookie": true, "prox
 
 // capture notes what the headers say.
 func (r *request) capture(match *route.Request) {
+	r.route = r.plugin.route(r.rule)
 	r.record = record.Record{
-		Received: time.Now(), Route: r.rule.Name, Ack: levels[r.rule.Ack], Topic: r.rule.Topic, Key: r.rule.Key(match),
+		Received: time.Now(), Route: r.rule.Name, Ack: r.route.Level(), Topic: r.rule.Topic, Key: r.rule.Key(match),
 		Method: match.Method, Authority: match.Authority, Path: match.Path,
 		Headers: make([]record.Header, 0, len(match.Headers)),
 		Source:  property("source", "address"),
@@ -204,8 +206,7 @@ func (r *request) finish() {
 			waiter = r
 			r.wait(true)
 		}
-		l := r.plugin.link
-		r.refusal = l.uplink.Add(l.route(r.rule), &r.record, r.chunks, r.reserved, waiter)
+		r.refusal = r.plugin.link.uplink.Add(r.route, &r.record, r.chunks, r.reserved, waiter)
 		r.reserved = 0
 	}
 	switch {

@@ -11,7 +11,6 @@ import (
 
 	"github.com/marceloboeira/crowd/collector/record"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
-	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // VM is the Wasm VM: what outlives a version of the configuration.
@@ -52,15 +51,7 @@ type link struct {
 	uplink  *uplink.Uplink
 	name    string // of the filter
 	cluster string // where its streams go
-	routes  map[routeKey]*uplink.Route
 	owners  map[uplink.Stream]*plugin
-}
-
-// routeKey is what an uplink knows of a route.
-type routeKey struct {
-	name, topic string
-	ack         route.Level
-	timeout     time.Duration
 }
 
 // join makes p the newest user of its filter's uplink for its cluster, which begins with its first user.
@@ -88,7 +79,7 @@ func (v *VM) serving(p *plugin) {
 
 func (v *VM) newLink(p *plugin) *link {
 	l := &link{
-		vm: v, name: p.name, cluster: p.cluster, routes: map[routeKey]*uplink.Route{}, owners: map[uplink.Stream]*plugin{},
+		vm: v, name: p.name, cluster: p.cluster, owners: map[uplink.Stream]*plugin{},
 	}
 	l.uplink = uplink.New(uplink.Config{
 		Hello: record.Hello{
@@ -293,22 +284,6 @@ func (l *link) abandon(p *plugin) {
 			l.uplink.Closed(stream, "its configuration has ended")
 		}
 	}
-}
-
-// route returns what the uplink keeps of a rule.
-func (l *link) route(rule *route.Rule) *uplink.Route {
-	key := routeKey{rule.Name, rule.Topic, rule.Ack, rule.AckTimeout}
-	r := l.routes[key]
-	if r == nil {
-		r = l.uplink.Route(rule.Name, rule.Topic, levels[rule.Ack], rule.AckTimeout)
-		l.routes[key] = r
-	}
-	return r
-}
-
-// levels are those of the route language.
-var levels = map[route.Level]record.Level{
-	route.LevelMemory: record.LevelMemory, route.LevelDisk: record.LevelDisk, route.LevelKafka: record.LevelKafka,
 }
 
 // report brings Envoy's stats up to date.

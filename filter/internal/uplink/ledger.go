@@ -27,6 +27,9 @@ func (u *Uplink) Route(name, topic string, level record.Level, timeout time.Dura
 	return &Route{lane: l, timeout: timeout, answered: record.Answered{Route: name, Level: level}}
 }
 
+// Level returns what the route asks for.
+func (r *Route) Level() record.Level { return r.answered.Level }
+
 // size bounds what the line takes in a batch: its route's name, and numbers.
 func (r *Route) size() int { return len(r.answered.Route) + 32 }
 

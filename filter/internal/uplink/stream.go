@@ -59,8 +59,11 @@ func (s *stream) fits(l *lane, size int) bool {
 	case s.closed[l.laneKey]:
 		return false
 	}
-	return s.bytes+size <= s.window || s.bytes < s.window && s.beyond == nil
+	return s.bytes+size <= s.window || s.takesOne()
 }
+
+// takesOne reports whether a batch of any size may go beyond the window.
+func (s *stream) takesOne() bool { return s.bytes < s.window && s.beyond == nil }
 
 // carry notes a batch that is sent.
 func (s *stream) carry(b *batch) {
@@ -101,7 +104,7 @@ func (u *Uplink) takes(l *lane) takes {
 		}
 		t.open = true
 		t.bytes += max(0, s.window-s.bytes)
-		t.one = t.one || s.bytes < s.window && s.beyond == nil
+		t.one = t.one || s.takesOne()
 	}
 	t.bytes -= unsent
 	t.one = t.one && unsent == 0

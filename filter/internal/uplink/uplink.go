@@ -136,7 +136,7 @@ type Uplink struct {
 	stored   int            // what records in lanes and streams cost, and what goes with them
 	wire     int            // bytes of the same on the wire
 
-	attempts    int           // to open a stream, since something was last acknowledged
+	attempts    int           // to open a stream, since one last lived
 	nextAttempt time.Duration // not before
 	probes      int           // that found no other collector, in a row
 	nextProbe   time.Duration
