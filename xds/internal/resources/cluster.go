@@ -59,11 +59,10 @@ func collectorCluster(name string, collectors []Address) (*clusterv3.Cluster, *e
 			MaxEjectionTime:                durationpb.New(maxEjectionTime),
 			MaxEjectionPercent:             wrapperspb.UInt32(100),
 			// Errors of the streams themselves say nothing: they are the filter's to deal with.
-			EnforcingConsecutive_5Xx:               wrapperspb.UInt32(0),
-			EnforcingConsecutiveGatewayFailure:     wrapperspb.UInt32(0),
-			EnforcingSuccessRate:                   wrapperspb.UInt32(0),
-			EnforcingLocalOriginSuccessRate:        wrapperspb.UInt32(0),
-			EnforcingConsecutiveLocalOriginFailure: wrapperspb.UInt32(100),
+			EnforcingConsecutive_5Xx:           wrapperspb.UInt32(0),
+			EnforcingConsecutiveGatewayFailure: wrapperspb.UInt32(0),
+			EnforcingSuccessRate:               wrapperspb.UInt32(0),
+			EnforcingLocalOriginSuccessRate:    wrapperspb.UInt32(0),
 		},
 		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
 		// A stream counts as a request for as long as it lives. What limits them is the filter, which opens one
