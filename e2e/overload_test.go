@@ -28,11 +28,10 @@ func TestOverload(t *testing.T) {
 	s.kafka.Quota(kafkaTakes)
 	t.Logf("%d connections for each level, a request every %v on each", connections, pace)
 
-	base := func() string { return s.gateway }
 	began := time.Now()
 	loads := map[string]*traffic{}
 	for _, l := range levels[:2] {
-		loads[l] = startTraffic(t, base, "/overload/"+l, connections, pace, largest)
+		loads[l] = startTraffic(t, s.base, "/overload/"+l, connections, pace, largest)
 	}
 	processes := map[string]int{"envoy": s.envoy.PID(), "collector-0": s.collectors[0].cmd.Process.Pid, "collector-1": s.collectors[1].cmd.Process.Pid}
 	early, late := map[string]int{}, map[string]int{} // the highest of each half
@@ -112,9 +111,8 @@ func TestAFullDisk(t *testing.T) {
 	disk, minFree := smallDisk(t, 48*mebibyte, 16*mebibyte)
 	s := newStack(t, faultRoutes([]string{"full"}), 1, "--spool", disk+"/spool", "--spool-max-bytes", "1GiB", "--spool-min-free",
 		strconv.Itoa(minFree))
-	base := func() string { return s.gateway }
-	memory := startTraffic(t, base, "/full/memory", 8, 10*time.Millisecond, 200_000)
-	synced := startTraffic(t, base, "/full/disk", 8, 10*time.Millisecond, 200_000)
+	memory := startTraffic(t, s.base, "/full/memory", 8, 10*time.Millisecond, 200_000)
+	synced := startTraffic(t, s.base, "/full/disk", 8, 10*time.Millisecond, 200_000)
 	memory.flows(t, 50)
 	synced.flows(t, 50)
 	s.kafka.Kill()

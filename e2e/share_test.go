@@ -20,12 +20,11 @@ func TestAStuckTopicHoldsUpNoOther(t *testing.T) {
 				broker.CreateTopic("free-"+l, nil)
 			}
 			s := newStackOn(t, broker, faultRoutes([]string{"stuck", "free"}), 1, flags...)
-			base := func() string { return s.gateway }
 			loads := map[[2]string]*traffic{}
 			for route, connections := range map[[2]string]int{
 				{"free", "memory"}: 2, {"free", "kafka"}: 2, {"stuck", "memory"}: 16, {"stuck", "kafka"}: 2,
 			} {
-				loads[route] = startTraffic(t, base, "/"+route[0]+"/"+route[1], connections, faultPace, faultLargest)
+				loads[route] = startTraffic(t, s.base, "/"+route[0]+"/"+route[1], connections, faultPace, faultLargest)
 			}
 			s.eventually("the stuck topic is shed", func() bool { return s.stat("crowd.shed.topic_closed") > 200 })
 			loads[[2]string{"free", "memory"}].flows(t, 200)
@@ -56,7 +55,7 @@ func TestANewCollectorGetsItsShare(t *testing.T) {
 	s := newStack(t, absorbRoutes, 3)
 	third := s.collectors[2]
 	third.kill()
-	tr := startTraffic(t, func() string { return s.gateway }, "/leads", 4, 10*time.Millisecond, 1000)
+	tr := startTraffic(t, s.base, "/leads", 4, 10*time.Millisecond, 1000)
 	tr.flows(t, 100)
 	third.start()
 	began := time.Now()

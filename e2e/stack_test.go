@@ -76,6 +76,9 @@ func (s *stack) startEnvoy() {
 	s.gateway = "http://" + s.listener(xds.GatewayListener)
 }
 
+// base is where traffic goes that stays with one Envoy.
+func (s *stack) base() string { return s.gateway }
+
 // echo is a backend: it says what it got.
 var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, "backend: %s %s ", r.Method, r.URL)
