@@ -50,7 +50,7 @@ func collectorCluster(name string, collectors []Address) (*clusterv3.Cluster, *e
 			ChoiceCount: wrapperspb.UInt32(choices),
 		}},
 		// A collector that is down has the fewest streams: it must not be tried again and again. One failed connection is
-		// enough to leave it alone for a moment. Where all are, a stream fails at once, and the filter tries again.
+		// enough to leave it alone for a moment; but where all are, as the only one is when it restarts, all are tried.
 		OutlierDetection: &clusterv3.OutlierDetection{
 			SplitExternalLocalOriginErrors: true,
 			ConsecutiveLocalOriginFailure:  wrapperspb.UInt32(1),
@@ -64,7 +64,7 @@ func collectorCluster(name string, collectors []Address) (*clusterv3.Cluster, *e
 			EnforcingSuccessRate:               wrapperspb.UInt32(0),
 			EnforcingLocalOriginSuccessRate:    wrapperspb.UInt32(0),
 		},
-		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 0}},
+		CommonLbConfig: &clusterv3.Cluster_CommonLbConfig{HealthyPanicThreshold: &typev3.Percent{Value: 1}},
 		// A stream counts as a request for as long as it lives. What limits them is the filter, which opens one
 		// for each worker and configuration.
 		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
