@@ -361,7 +361,7 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 			mark = "✓"
 		}
 		fmt.Fprintf(stdout, "%s %s: %s\n", mark, step.Route, step.Reason)
-		if step.Matched {
+		if step.Takes() {
 			return nil
 		}
 	}

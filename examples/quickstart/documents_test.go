@@ -14,7 +14,7 @@ func TestDocumentsWait(t *testing.T) {
 	d := newDocuments()
 	document := func(topics ...string) (c route.Config) {
 		for _, topic := range topics {
-			c.Routes = append(c.Routes, route.Route{Topic: topic})
+			c.Routes = append(c.Routes, route.Route{Policy: route.Policy{Topic: topic}})
 		}
 		return c
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 func TestNeverAbsorbed(t *testing.T) {
-	table, err := Compile(Config{Routes: []Route{{Name: "all", Match: Match{Prefix: "/"}, Topic: "all"}}})
+	table, err := Compile(Config{Routes: []Route{{Name: "all", Match: Match{Prefix: "/"}, Policy: Policy{Topic: "all"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,8 +2,8 @@ package route
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -16,32 +16,49 @@ type Table struct {
 
 // Rule is a compiled route, with all defaults applied. It must not be changed.
 type Rule struct {
-	Name  string
+	Name string
+	// Mode decides which of the fields below mean anything: a mirrored request waits for nothing and is not answered.
+	Mode  Mode
 	Topic string
-	Ack   Level
+	// Ack of a mirrored request is LevelMemory.
+	Ack Level
 	// AckTimeout is how long a request waits for its Ack, if that is not LevelMemory.
 	AckTimeout time.Duration
 	// MaxBody is in bytes.
 	MaxBody int
-	// Status, Body and ContentType are the answer. The ContentType is empty when the Body is: nothing has
+	// Status, Body, ContentType and Headers are the answer. The ContentType is empty when the Body is: nothing has
 	// no type, and clients that see one parse.
 	Status      int
-	Body        []byte
+	Body        Text
 	ContentType string
+	Headers     []TextHeader
+	// RateLimit bounds what each worker takes; nil: nothing does.
+	RateLimit *TokenBucket
 
-	path    pathCondition
-	hosts   []hostPattern
-	methods []string
-	headers []headerCondition
-	key     keyFormat
+	number   int // of the route in the document
+	path     pathCondition
+	hosts    []hostPattern // empty: any
+	methods  []string
+	headers  []condition
+	params   []condition
+	sample   Percent
+	recorded recorded
+	key      keyFormat
 }
 
-// pathCondition is one of three.
+// TextHeader is a header of an answer; its name is in lower case.
+type TextHeader struct {
+	Name  string
+	Value Text
+}
+
+// pathCondition is one of four.
 type pathCondition struct {
-	exact  string
-	prefix string
-	regex  *regexp.Regexp
-	// written is the regex as the document has it.
+	exact    string
+	prefix   string
+	template pathTemplate
+	regex    *regex
+	// written is the template or regex as the document has it.
 	written string
 }
 
@@ -52,9 +69,9 @@ func Compile(c Config) (*Table, error) {
 		return nil, err
 	}
 	t := &Table{uplink: c.Uplink.withDefaults(), rules: make([]Rule, len(c.Routes))}
-	defaults := c.Defaults.withDefaults()
+	defaults := c.withDefaults()
 	for i, route := range c.Routes {
-		rule, err := compileRule(route.withDefaults(defaults))
+		rule, err := compileRule(i, route.Name, route.Match, route.over(defaults))
 		if err != nil {
 			panic(fmt.Sprintf("BUG: routes[%d] is valid and does not compile: %v", i, err))
 		}
@@ -69,45 +86,84 @@ func (t *Table) Uplink() Uplink {
 	return t.uplink
 }
 
-// compileRule compiles a route that has every default filled in.
-func compileRule(r Route) (Rule, error) {
-	rule := Rule{
-		Name:        r.Name,
-		Topic:       r.Topic,
-		Ack:         r.Ack,
-		AckTimeout:  time.Duration(r.AckTimeout),
-		MaxBody:     int(r.MaxBody),
-		Status:      r.Answer.Status,
-		Body:        []byte(*r.Answer.Body),
-		ContentType: r.Answer.ContentType,
-		path:        pathCondition{exact: r.Match.Path, prefix: r.Match.Prefix, written: r.Match.SafeRegex},
-		methods:     slices.Clone(r.Match.Methods),
+// compileRule compiles the route of this number; p has every default filled in.
+func compileRule(number int, name string, m Match, p Policy) (rule Rule, err error) {
+	rule = Rule{
+		Name:        name,
+		Mode:        p.Mode,
+		Topic:       p.Topic,
+		Ack:         p.Ack,
+		AckTimeout:  time.Duration(p.AckTimeout),
+		MaxBody:     int(p.MaxBody),
+		Status:      p.Answer.Status,
+		ContentType: p.Answer.ContentType,
+		number:      number,
+		methods:     slices.Clone(m.Methods),
+		sample:      *p.Sample,
+		recorded:    compileRecorded(p.RecordHeaders),
 	}
-	if len(rule.Body) == 0 {
+	if p.Mode == ModeMirror {
+		rule.Ack = LevelMemory
+	}
+	if p.RateLimit != nil {
+		rule.RateLimit = new(p.RateLimit.withDefaults())
+	}
+	if rule.Body, err = parseText(*p.Answer.Body); err != nil {
+		return Rule{}, err
+	}
+	if rule.Body.empty() {
 		rule.ContentType = ""
 	}
-	var err error
-	if r.Match.SafeRegex != "" {
-		if rule.path.regex, err = compileRegex(r.Match.SafeRegex); err != nil {
+	for _, h := range p.Answer.Headers {
+		value, err := parseText(h.Value)
+		if err != nil {
 			return Rule{}, err
 		}
+		rule.Headers = append(rule.Headers, TextHeader{strings.ToLower(h.Name), value})
 	}
-	for _, h := range r.Match.Hosts {
+	if rule.path, err = compilePath(m); err != nil {
+		return Rule{}, err
+	}
+	if rule.hosts, err = compileHosts(m.Hosts); err != nil {
+		return Rule{}, err
+	}
+	if rule.headers, err = compileConditions(m.Headers, strings.ToLower); err != nil {
+		return Rule{}, err
+	}
+	if rule.params, err = compileConditions(m.QueryParameters, strings.Clone); err != nil {
+		return Rule{}, err
+	}
+	rule.key, err = parseKey(p.Key)
+	return rule, err
+}
+
+// compileHosts returns nil for any host.
+func compileHosts(hosts []string) (patterns []hostPattern, err error) {
+	for _, h := range hosts {
 		pattern, err := parseHost(h)
 		if err != nil {
-			return Rule{}, err
+			return nil, err
 		}
-		rule.hosts = append(rule.hosts, pattern)
+		patterns = append(patterns, pattern)
 	}
-	for _, h := range r.Match.Headers {
-		condition, err := compileHeader(h)
-		if err != nil {
-			return Rule{}, err
-		}
-		rule.headers = append(rule.headers, condition)
+	if slices.ContainsFunc(patterns, func(p hostPattern) bool { return p.kind == hostAny }) {
+		return nil, nil
 	}
-	rule.key, err = parseKey(r.Key)
-	return rule, err
+	return patterns, nil
+}
+
+func compilePath(m Match) (p pathCondition, err error) {
+	switch {
+	case m.PathTemplate != "":
+		p.written = m.PathTemplate
+		p.template, err = parseTemplate(m.PathTemplate)
+	case m.SafeRegex != "":
+		p.written = m.SafeRegex
+		p.regex, err = compileRegex(m.SafeRegex)
+	default:
+		p.exact, p.prefix = m.Path, m.Prefix
+	}
+	return p, err
 }
 
 // Key returns the Kafka key of a request's record, nil for the null key.
@@ -115,5 +171,5 @@ func compileRule(r Route) (Rule, error) {
 // An operator takes the first header of its name. A format without operators is the same key for all; one whose
 // operators all find nothing is the null key; one that finds only some has nothing in the others' place.
 func (r *Rule) Key(request *Request) []byte {
-	return r.key.of(request)
+	return r.key.of(request, r.path.template)
 }

@@ -23,7 +23,7 @@ func Decode(doc Node) (Config, []FieldError) {
 			Line:    doc.Line, Column: doc.Column,
 		}}
 	}
-	d := decoder{fields: map[reflect.Type][]string{}, unread: map[string]bool{}}
+	d := decoder{fields: map[reflect.Type][]structField{}, unread: map[string]bool{}}
 	d.value(&doc, reflect.ValueOf(&c).Elem(), "")
 	for _, e := range c.Validate() {
 		if !d.overlapsUnread(e.Path) {
@@ -38,9 +38,8 @@ func Decode(doc Node) (Config, []FieldError) {
 }
 
 type decoder struct {
-	errs []FieldError
-	// fields holds the names of a struct's fields, by their index.
-	fields map[reflect.Type][]string
+	errs   []FieldError
+	fields map[reflect.Type][]structField
 	// unread holds the path of all that could not be read (true) and of what is around it (false).
 	unread map[string]bool
 }
@@ -135,7 +134,7 @@ func (d *decoder) wrongKind(n *Node, path string, wanted reflect.Type) {
 	allowed := want.String()
 	switch {
 	case want == Object:
-		allowed += ": " + strings.Join(d.fieldNames(wanted), ", ")
+		allowed += ": " + strings.Join(fieldNames(d.fieldsOf(wanted)), ", ")
 	case want == String && (n.Kind == Number || n.Kind == Bool):
 		allowed += ", which this becomes in quotes"
 	}
@@ -143,7 +142,8 @@ func (d *decoder) wrongKind(n *Node, path string, wanted reflect.Type) {
 }
 
 func (d *decoder) object(n *Node, v reflect.Value, path string) {
-	names := d.fieldNames(v.Type())
+	fields := d.fieldsOf(v.Type())
+	names := fieldNames(fields)
 	seen := make(map[string]*Field, len(n.Fields))
 	for i := range n.Fields {
 		f := &n.Fields[i]
@@ -160,7 +160,7 @@ func (d *decoder) object(n *Node, v reflect.Value, path string) {
 		case index < 0:
 			d.unknownField(f, path, names)
 		default:
-			d.field(&f.Value, v.Field(index), at)
+			d.field(&f.Value, v.FieldByIndex(fields[index].index), at)
 		}
 	}
 }
@@ -192,14 +192,32 @@ func (d *decoder) unknownField(f *Field, path string, names []string) {
 	d.fail(fieldPath(path, f.Name), f.Line, f.Column, "unknown field%s (allowed: %s)", guess, strings.Join(names, ", "))
 }
 
-func (d *decoder) fieldNames(t reflect.Type) []string {
-	if names, ok := d.fields[t]; ok {
-		return names
+// structField is one that a document can give, by its name there.
+type structField struct {
+	name  string
+	index []int // of reflect's FieldByIndex
+}
+
+func fieldNames(fields []structField) []string {
+	names := make([]string, len(fields))
+	for i, f := range fields {
+		names[i] = f.name
 	}
-	names := make([]string, t.NumField())
-	for i := range names {
-		names[i], _, _ = strings.Cut(t.Field(i).Tag.Get("json"), ",")
-	}
-	d.fields[t] = names
 	return names
+}
+
+// fieldsOf returns the fields of a struct; those of an embedded one stand in its place.
+func (d *decoder) fieldsOf(t reflect.Type) []structField {
+	fields, ok := d.fields[t]
+	if ok {
+		return fields
+	}
+	for _, f := range reflect.VisibleFields(t) {
+		if !f.Anonymous {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			fields = append(fields, structField{name, f.Index})
+		}
+	}
+	d.fields[t] = fields
+	return fields
 }

@@ -14,35 +14,73 @@ func (u Uplink) withDefaults() Uplink {
 	}
 }
 
-// withDefaults returns d with what the document leaves out filled in; every field of its Answer is given.
-func (d Defaults) withDefaults() Defaults {
-	builtIn := Answer{Status: DefaultAnswerStatus, Body: new(DefaultAnswerBody), ContentType: DefaultContentType}
-	return Defaults{
-		Ack:        cmp.Or(d.Ack, LevelMemory),
-		AckTimeout: cmp.Or(d.AckTimeout, DefaultAckTimeout),
-		MaxBody:    cmp.Or(d.MaxBody, DefaultMaxBody),
-		Answer:     d.Answer.over(builtIn),
+// builtIn is what a document's defaults leave out. It has no topic: there is none for everybody.
+func builtIn() Policy {
+	return Policy{
+		Mode:          DefaultMode,
+		Ack:           LevelMemory,
+		AckTimeout:    DefaultAckTimeout,
+		MaxBody:       DefaultMaxBody,
+		Answer:        &Answer{Status: DefaultAnswerStatus, Body: new(DefaultAnswerBody), ContentType: DefaultContentType},
+		RecordHeaders: RecordHeaders{Deny: DefaultDeny()},
+		Sample:        new(whole),
 	}
 }
 
-// withDefaults returns r with what it leaves out taken from d, which has its own defaults filled in. An answer
-// is filled in field by field.
-func (r Route) withDefaults(d Defaults) Route {
-	r.Ack = cmp.Or(r.Ack, d.Ack)
-	r.AckTimeout = cmp.Or(r.AckTimeout, d.AckTimeout)
-	r.MaxBody = cmp.Or(r.MaxBody, d.MaxBody)
-	r.Answer = r.Answer.over(*d.Answer)
-	return r
+// withDefaults returns the document's policy for routes, with everything filled in that has a default.
+func (c Config) withDefaults() Policy {
+	return c.Defaults.over(builtIn())
 }
 
-// over returns base with the fields that a gives; a may be nil.
-func (a *Answer) over(base Answer) *Answer {
-	if a == nil {
-		return &base
+// over returns base with the fields that p gives.
+func (p Policy) over(base Policy) Policy {
+	return Policy{
+		Mode:          cmp.Or(p.Mode, base.Mode),
+		Topic:         cmp.Or(p.Topic, base.Topic),
+		Key:           cmp.Or(p.Key, base.Key),
+		Ack:           cmp.Or(p.Ack, base.Ack),
+		AckTimeout:    cmp.Or(p.AckTimeout, base.AckTimeout),
+		MaxBody:       cmp.Or(p.MaxBody, base.MaxBody),
+		Answer:        p.Answer.over(base.Answer),
+		RecordHeaders: p.RecordHeaders.over(base.RecordHeaders),
+		Sample:        cmp.Or(p.Sample, base.Sample),
+		RateLimit:     cmp.Or(p.RateLimit, base.RateLimit),
 	}
-	return &Answer{
+}
+
+// over returns base with the fields that a gives; either may be nil.
+func (a *Answer) over(base *Answer) *Answer {
+	switch {
+	case a == nil:
+		return base
+	case base == nil:
+		return a
+	}
+	full := Answer{
 		Status:      cmp.Or(a.Status, base.Status),
 		Body:        cmp.Or(a.Body, base.Body),
 		ContentType: cmp.Or(a.ContentType, base.ContentType),
+		Headers:     a.Headers,
 	}
+	if full.Headers == nil {
+		full.Headers = base.Headers
+	}
+	return &full
+}
+
+// over returns base with the lists that h gives.
+func (h RecordHeaders) over(base RecordHeaders) RecordHeaders {
+	if h.Allow == nil {
+		h.Allow = base.Allow
+	}
+	if h.Deny == nil {
+		h.Deny = base.Deny
+	}
+	return h
+}
+
+// withDefaults returns b with what it leaves out filled in.
+func (b TokenBucket) withDefaults() TokenBucket {
+	b.TokensPerFill = cmp.Or(b.TokensPerFill, 1)
+	return b
 }

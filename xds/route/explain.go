@@ -10,36 +10,51 @@ import (
 type Step struct {
 	// Route is the route's name.
 	Route string
-	// Matched says whether all its conditions hold. The first route of which they do takes the request.
+	// Matched says whether all its conditions hold. The first route of which they do takes the request, or its share of
+	// such requests.
 	Matched bool
+	// Sample is the share that a route takes of what it matches.
+	Sample Percent
 	// Reason is the first condition that does not hold, or what the match comes to, in words.
 	Reason string
 }
 
-// Explain says for every route, in order, whether it matches and why. The first Step that Matched is the route
-// that Match returns.
+// Takes reports whether the route takes every such request that comes to it.
+func (s Step) Takes() bool { return s.Matched && s.Sample == whole }
+
+// Explain says for every route, in order, whether it matches and why, whatever the request has drawn. The first Step that
+// Matched, where its sample takes the request, is the route that Match returns.
 func (t *Table) Explain(r *Request) []Step {
 	steps := make([]Step, len(t.rules))
 	taker, never := "", neverAbsorbed(r)
 	for i := range t.rules {
 		rule := &t.rules[i]
 		failure := cmp.Or(never, rule.failure(r))
-		steps[i] = Step{Route: rule.Name, Matched: failure == "", Reason: failure}
+		steps[i] = Step{Route: rule.Name, Matched: failure == "", Sample: rule.sample, Reason: failure}
 		switch {
 		case failure != "":
-		case taker == "":
-			taker = rule.Name
-			steps[i].Reason = "takes the request: topic " + rule.Topic
-		default:
+		case taker != "":
 			steps[i].Reason = "would match too, but " + taker + " comes first"
+		case rule.sample < whole:
+			steps[i].Reason = fmt.Sprintf("%s %s of such requests: topic %s", rule.verb(), rule.sample, rule.Topic)
+		default:
+			taker = rule.Name
+			steps[i].Reason = fmt.Sprintf("%s the request: topic %s", rule.verb(), rule.Topic)
 		}
 	}
 	return steps
 }
 
+func (r *Rule) verb() string {
+	if r.Mode == ModeMirror {
+		return "copies"
+	}
+	return "takes"
+}
+
 // failure returns the first condition that does not hold, "" if all do.
 func (r *Rule) failure(request *Request) string {
-	path, host := pathOf(request.Path), hostOf(request.Authority)
+	path, host := pathOf(request.Path), lower(hostOf(request.Authority))
 	switch {
 	case !r.path.fits(path):
 		return r.path.failure(path)
@@ -48,8 +63,11 @@ func (r *Rule) failure(request *Request) string {
 	case !r.hostFits(host):
 		return fmt.Sprintf("host %q is not %s", host, joinHosts(r.hosts))
 	}
-	if header := r.failingHeader(request); header != nil {
-		return header.failure(request)
+	if c := r.failingHeader(request); c != nil {
+		return "header " + c.failure(request.header(c.name))
+	}
+	if c := r.failingParameter(request); c != nil {
+		return "query parameter " + c.failure(request.parameter(c.name))
 	}
 	return ""
 }
@@ -60,8 +78,10 @@ func (p *pathCondition) failure(path string) string {
 		return fmt.Sprintf("path %q is not %q", path, p.exact)
 	case p.prefix != "":
 		return fmt.Sprintf("path %q does not begin with %q", path, p.prefix)
-	default:
+	case p.regex != nil:
 		return fmt.Sprintf("path %q is not as safe_regex %q wants it, as a whole", path, p.written)
+	default:
+		return fmt.Sprintf("path %q is not of path_template %q", path, p.written)
 	}
 }
 
@@ -73,18 +93,17 @@ func joinHosts(hosts []hostPattern) string {
 	return strings.Join(texts, " or ")
 }
 
-func (c *headerCondition) failure(r *Request) string {
-	value, present := r.joined(c.name)
+func (c *condition) failure(value string, present bool) string {
 	switch {
 	case !present:
-		return fmt.Sprintf("header %s is absent", c.name)
-	case c.kind == headerAbsent:
-		return fmt.Sprintf("header %s is present", c.name)
-	case c.kind == headerExact:
-		return fmt.Sprintf("header %s is %q, not %q", c.name, value, c.text)
-	case c.kind == headerPrefix:
-		return fmt.Sprintf("header %s is %q and does not begin with %q", c.name, value, c.text)
+		return c.name + " is absent"
+	case c.kind == valueAbsent:
+		return c.name + " is present"
+	case c.kind == valueExact:
+		return fmt.Sprintf("%s is %q, not %q", c.name, value, c.text)
+	case c.kind == valuePrefix:
+		return fmt.Sprintf("%s is %q and does not begin with %q", c.name, value, c.text)
 	default:
-		return fmt.Sprintf("header %s is %q, not as safe_regex %q wants it, as a whole", c.name, value, c.text)
+		return fmt.Sprintf("%s is %q, not as safe_regex %q wants it, as a whole", c.name, value, c.text)
 	}
 }

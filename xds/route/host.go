@@ -63,36 +63,38 @@ func (p hostPattern) String() string {
 	}
 }
 
-// matches compares with a host as it came, in any case. A wildcard stands for at least one byte.
+// matches compares with a host in lower case. A wildcard stands for at least one byte.
 func (p hostPattern) matches(host string) bool {
 	switch p.kind {
 	case hostAny:
 		return true
 	case hostSuffix:
-		return len(host) > len(p.text) && equalFoldASCII(host[len(host)-len(p.text):], p.text)
+		return len(host) > len(p.text) && strings.HasSuffix(host, p.text)
 	case hostPrefix:
-		return len(host) > len(p.text) && equalFoldASCII(host[:len(p.text)], p.text)
+		return len(host) > len(p.text) && strings.HasPrefix(host, p.text)
 	default:
-		return equalFoldASCII(host, p.text)
+		return host == p.text
 	}
 }
 
-// equalFoldASCII compares s, in any case, with lower. Unlike strings.EqualFold it folds ASCII alone: no other
-// character may stand for a letter of a host.
-func equalFoldASCII(s, lower string) bool {
-	if len(s) != len(lower) {
-		return false
+// lower returns s in lower case. Unlike strings.ToLower it changes ASCII alone: no other character may stand for a letter
+// of a host. It allocates only where something changes.
+func lower(s string) string {
+	isUpper := func(c byte) bool { return 'A' <= c && c <= 'Z' }
+	i := 0
+	for i < len(s) && !isUpper(s[i]) {
+		i++
 	}
-	for i := range len(s) {
-		c := s[i]
-		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
-		}
-		if c != lower[i] {
-			return false
+	if i == len(s) {
+		return s
+	}
+	b := []byte(s)
+	for ; i < len(b); i++ {
+		if isUpper(b[i]) {
+			b[i] += 'a' - 'A'
 		}
 	}
-	return true
+	return string(b)
 }
 
 // hostOf returns the authority without its port. An IPv6 address keeps its brackets.

@@ -1,67 +1,206 @@
 package route
 
-import (
-	"slices"
-	"sort"
-	"strings"
-)
-
-// index finds the routes whose condition on the path may hold. Routes are numbered as in the document; every
-// list of them ascends.
+// index finds the routes whose conditions on path and host hold, except that a regex remains to be tried. Routes are
+// numbered as in the document; every list of them ascends.
+//
+// It is looked up by path first, then by host: of the paths that a document knows, a request fits its own, the prefixes
+// of that, and the templates and regexes that begin alike.
 type index struct {
-	exact    map[string][]int
-	prefixes prefixes
-	regexes  []int // not looked up: each is tried
+	exact     map[string]*hostIndex
+	prefixes  chain[*hostIndex]
+	templates *templateNode     // nil: none
+	regexes   chain[*hostIndex] // by their literal prefix
 }
 
 func newIndex(rules []Rule) index {
-	x := index{exact: map[string][]int{}}
-	byPrefix := map[string][]int{}
+	x := index{exact: map[string]*hostIndex{}}
+	prefixes, regexes := map[string]*hostIndex{}, map[string]*hostIndex{}
+	in := func(m map[string]*hostIndex, key string) *hostIndex {
+		if m[key] == nil {
+			m[key] = &hostIndex{}
+		}
+		return m[key]
+	}
 	for i := range rules {
+		var h *hostIndex
 		switch path := &rules[i].path; {
 		case path.exact != "":
-			x.exact[path.exact] = append(x.exact[path.exact], i)
+			h = in(x.exact, path.exact)
 		case path.prefix != "":
-			byPrefix[path.prefix] = append(byPrefix[path.prefix], i)
+			h = in(prefixes, path.prefix)
+		case path.regex != nil:
+			h = in(regexes, path.regex.literal)
 		default:
-			x.regexes = append(x.regexes, i)
+			if x.templates == nil {
+				x.templates = &templateNode{}
+			}
+			h = x.templates.add(path.template)
+		}
+		h.add(rules[i].hosts, i)
+	}
+	x.prefixes, x.regexes = newChain(prefixes, forward), newChain(regexes, forward)
+	for _, h := range x.exact {
+		h.seal()
+	}
+	for _, all := range []chain[*hostIndex]{x.prefixes, x.regexes} {
+		for i := range all.links {
+			all.links[i].value.seal()
 		}
 	}
-	x.prefixes = newPrefixes(byPrefix)
+	x.templates.seal()
 	return x
 }
 
-// prefixes are in ascending order of their text, without duplicates.
-//
-// All that a path begins with are found from the longest: whatever lies between one of them and the path, in
-// that order, begins with it too. So the greatest entry not above the path has all of them among itself and
-// the entries that it begins with, and each entry leads to the next shorter.
-type prefixes []prefix
-
-type prefix struct {
-	text   string
-	routes []int
-	// shorter is the index of the longest other prefix that this one begins with; -1 if none.
-	shorter int
+// visit calls f with all that a path, without its query, fits or, for regexes, may fit.
+func (x *index) visit(path string, f func(*hostIndex)) {
+	if h := x.exact[path]; h != nil {
+		f(h)
+	}
+	for i := x.prefixes.longest(path); i >= 0; i = x.prefixes.links[i].shorter {
+		f(x.prefixes.links[i].value)
+	}
+	x.templates.visit(path, f)
+	for i := x.regexes.longest(path); i >= 0; i = x.regexes.links[i].shorter {
+		f(x.regexes.links[i].value)
+	}
 }
 
-func newPrefixes(routes map[string][]int) prefixes {
-	all := make(prefixes, 0, len(routes))
-	for text, numbers := range routes {
-		all = append(all, prefix{text: text, routes: numbers})
-	}
-	slices.SortFunc(all, func(a, b prefix) int { return strings.Compare(a.text, b.text) })
-	for i := range all {
-		all[i].shorter = all[:i].longest(all[i].text)
-	}
-	return all
+// hostIndex are the routes of one path, by host. After seal it does not change.
+type hostIndex struct {
+	any      []int
+	exact    map[string][]int
+	suffixes chain[[]int]
+	prefixes chain[[]int]
+
+	// Until seal.
+	bySuffix, byPrefix map[string][]int
 }
 
-// longest returns the index of the longest prefix that path begins with, -1 if none.
-func (p prefixes) longest(path string) int {
-	i := sort.Search(len(p), func(i int) bool { return p[i].text > path }) - 1
-	for i >= 0 && !strings.HasPrefix(path, p[i].text) {
-		i = p[i].shorter
+func (h *hostIndex) add(hosts []hostPattern, number int) {
+	in := func(m *map[string][]int, text string) {
+		if *m == nil {
+			*m = map[string][]int{}
+		}
+		if list := (*m)[text]; len(list) == 0 || list[len(list)-1] != number {
+			(*m)[text] = append(list, number)
+		}
 	}
-	return i
+	if len(hosts) == 0 {
+		h.any = append(h.any, number)
+	}
+	for _, pattern := range hosts {
+		switch pattern.kind {
+		case hostSuffix:
+			in(&h.bySuffix, pattern.text)
+		case hostPrefix:
+			in(&h.byPrefix, pattern.text)
+		default:
+			in(&h.exact, pattern.text)
+		}
+	}
+}
+
+func (h *hostIndex) seal() {
+	h.suffixes, h.prefixes = newChain(h.bySuffix, backward), newChain(h.byPrefix, forward)
+	h.bySuffix, h.byPrefix = nil, nil
+}
+
+// visit calls f with the routes that take a host, given in lower case and without its port; those of one pattern at a time.
+func (h *hostIndex) visit(host string, f func([]int)) {
+	f(h.any)
+	if h.exact != nil {
+		f(h.exact[host])
+	}
+	for i := h.suffixes.longest(host); i >= 0; i = h.suffixes.links[i].shorter {
+		if len(host) > len(h.suffixes.links[i].text) { // a wildcard stands for something
+			f(h.suffixes.links[i].value)
+		}
+	}
+	for i := h.prefixes.longest(host); i >= 0; i = h.prefixes.links[i].shorter {
+		if len(host) > len(h.prefixes.links[i].text) {
+			f(h.prefixes.links[i].value)
+		}
+	}
+}
+
+// templateNode is what follows the same segments in a document's templates.
+type templateNode struct {
+	literal map[string]*templateNode
+	one     *templateNode
+	end     *hostIndex // of the templates that end here; nil: none does
+	rest    *hostIndex // of those that end with ** here
+}
+
+func (n *templateNode) add(t pathTemplate) *hostIndex {
+	for _, seg := range t {
+		switch seg.kind {
+		case segmentRest:
+			if n.rest == nil {
+				n.rest = &hostIndex{}
+			}
+			return n.rest
+		case segmentOne:
+			if n.one == nil {
+				n.one = &templateNode{}
+			}
+			n = n.one
+		default:
+			if n.literal == nil {
+				n.literal = map[string]*templateNode{}
+			}
+			if n.literal[seg.text] == nil {
+				n.literal[seg.text] = &templateNode{}
+			}
+			n = n.literal[seg.text]
+		}
+	}
+	if n.end == nil {
+		n.end = &hostIndex{}
+	}
+	return n.end
+}
+
+func (n *templateNode) seal() {
+	if n == nil {
+		return
+	}
+	for _, h := range []*hostIndex{n.end, n.rest} {
+		if h != nil {
+			h.seal()
+		}
+	}
+	for _, next := range n.literal {
+		next.seal()
+	}
+	n.one.seal()
+}
+
+// visit calls f with what the path fits. At most two nodes follow each, and a document has at most maxTemplateSegments
+// one after another; but no more nodes are visited than the document's templates have at one depth.
+func (n *templateNode) visit(path string, f func(*hostIndex)) {
+	if n != nil && path != "" && path[0] == '/' {
+		n.follow(path[1:], f)
+	}
+}
+
+// follow gets what is left behind a slash.
+func (n *templateNode) follow(rest string, f func(*hostIndex)) {
+	if n.rest != nil {
+		f(n.rest)
+	}
+	part, behind, more := cutSlash(rest)
+	if next := n.literal[part]; next != nil {
+		next.arrive(behind, more, f)
+	}
+	if n.one != nil && part != "" {
+		n.one.arrive(behind, more, f)
+	}
+}
+
+func (n *templateNode) arrive(rest string, more bool, f func(*hostIndex)) {
+	if more {
+		n.follow(rest, f)
+	} else if n.end != nil {
+		f(n.end)
+	}
 }

@@ -15,7 +15,11 @@ const full = `{
 		"cluster": "outbound|9001||collector.crowd", "streams": 3, "spool": "on",
 		"max_buffer_bytes": "128MiB", "max_batch_bytes": 65536, "unreachable_timeout": "1m0s"
 	},
-	"defaults": {"ack": "disk", "ack_timeout": "10s", "max_body": "2MiB", "answer": {"status": 202, "body": "", "content_type": "text/plain"}},
+	"defaults": {
+		"mode": "absorb", "topic": "all", "key": "all", "ack": "disk", "ack_timeout": "10s", "max_body": "2MiB",
+		"answer": {"status": 202, "body": "", "content_type": "text/plain", "headers": []},
+		"record_headers": {"deny": []}, "sample": "50%", "rate_limit": {"max_tokens": 1, "fill_interval": "1s"}
+	},
 	"routes": [{
 		"name": "orders",
 		"match": {
@@ -23,10 +27,15 @@ const full = `{
 			"headers": [
 				{"name": "a", "exact": ""}, {"name": "b", "prefix": "x"}, {"name": "c", "safe_regex": "[0-9]+"},
 				{"name": "d", "present": false}, {"name": "e"}
-			]
+			],
+			"query_parameters": [{"name": "p", "exact": "1"}]
 		},
 		"topic": "orders", "key": "%REQ(x-customer)%", "ack": "kafka", "ack_timeout": "1m30s", "max_body": 512,
-		"answer": {"status": 200, "body": "ok"}
+		"answer": {"status": 200, "body": "ok", "headers": [{"name": "location", "value": "/orders/%RECORD_ID%"}]},
+		"record_headers": {"allow": ["x-*"], "deny": ["x-secret"]}, "sample": "0%",
+		"rate_limit": {"max_tokens": 100, "tokens_per_fill": 10, "fill_interval": "100ms"}
+	}, {
+		"name": "copies", "match": {"path_template": "/shops/{shop}/**"}, "mode": "mirror"
 	}]
 }`
 
@@ -40,24 +49,33 @@ func TestParseJSON(t *testing.T) {
 			Cluster: "outbound|9001||collector.crowd", Streams: 3, Spool: SpoolOn,
 			MaxBufferBytes: 128 << 20, MaxBatchBytes: 64 << 10, UnreachableTimeout: 60e9,
 		},
-		Defaults: Defaults{
-			Ack: LevelDisk, AckTimeout: 10e9, MaxBody: 2 << 20,
-			Answer: &Answer{Status: 202, Body: new(""), ContentType: "text/plain"},
+		Defaults: Policy{
+			Mode: ModeAbsorb, Topic: "all", Key: "all", Ack: LevelDisk, AckTimeout: 10e9, MaxBody: 2 << 20,
+			Answer:        &Answer{Status: 202, Body: new(""), ContentType: "text/plain", Headers: []AnswerHeader{}},
+			RecordHeaders: RecordHeaders{Deny: []string{}}, Sample: new(Percent(500_000)),
+			RateLimit: &TokenBucket{MaxTokens: 1, FillInterval: 1e9},
 		},
 		Routes: []Route{{
 			Name: "orders",
 			Match: Match{
 				Path: "/orders", Hosts: []string{"*.shop.example"}, Methods: []string{"POST"},
-				Headers: []HeaderMatch{
+				Headers: []ValueMatch{
 					{Name: "a", Exact: new("")},
 					{Name: "b", Prefix: new("x")},
 					{Name: "c", SafeRegex: new("[0-9]+")},
 					{Name: "d", Present: new(false)},
 					{Name: "e"},
 				},
+				QueryParameters: []ValueMatch{{Name: "p", Exact: new("1")}},
 			},
-			Topic: "orders", Key: "%REQ(x-customer)%", Ack: LevelKafka, AckTimeout: 90e9, MaxBody: 512,
-			Answer: &Answer{Status: 200, Body: new("ok")},
+			Policy: Policy{
+				Topic: "orders", Key: "%REQ(x-customer)%", Ack: LevelKafka, AckTimeout: 90e9, MaxBody: 512,
+				Answer:        &Answer{Status: 200, Body: new("ok"), Headers: []AnswerHeader{{"location", "/orders/%RECORD_ID%"}}},
+				RecordHeaders: RecordHeaders{Allow: []string{"x-*"}, Deny: []string{"x-secret"}}, Sample: new(Percent(0)),
+				RateLimit: &TokenBucket{MaxTokens: 100, TokensPerFill: 10, FillInterval: 100e6},
+			},
+		}, {
+			Name: "copies", Match: Match{PathTemplate: "/shops/{shop}/**"}, Policy: Policy{Mode: ModeMirror},
 		}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -102,10 +120,10 @@ func TestParseJSONErrors(t *testing.T) {
 			`routes[0].answer.status: "2e2" is not a whole number (allowed: digits)`,
 		},
 		`{"routes":[{"match":{"path":"a","x\n":1}}]}`: {
-			`routes[0].match."x\n": unknown field (allowed: path, prefix, safe_regex, hosts, methods, headers)`,
+			`routes[0].match."x\n": unknown field (allowed: path, prefix, path_template, safe_regex, hosts, methods, headers, query_parameters)`,
 			"routes[0].name: is missing (allowed: a name of its own for each route)",
 			`routes[0].match.path: "a" is not a path (allowed: to begin with /)`,
-			"routes[0].topic: is missing (allowed: the name of a Kafka topic)",
+			"routes[0].topic: is missing (allowed: the name of a Kafka topic, here or in defaults)",
 		},
 	} {
 		_, err := ParseJSON([]byte(document))

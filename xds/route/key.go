@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-const keyForms = "allowed: %REQ(name)%, %REQ(name?other)% and %% for a percent sign"
+const keyForms = "allowed: %REQ(name)%, %REQ(name?other)%, %PATH_VARIABLE(name)% and %% for a percent sign"
 
 // maxKeyOperators bounds how often a key repeats what the client sends: a record has to fit into a message.
 const maxKeyOperators = 8
@@ -18,8 +18,10 @@ type keyFormat []keyPart
 // keyPart is plain text, or an operator.
 type keyPart struct {
 	text string
-	// names of the headers to take, in lower case: the first that is there. Empty for plain text.
+	// names of the headers to take, in lower case: the first that is there. Empty for plain text and variables.
 	names []string
+	// variable of the path template to take.
+	variable string
 }
 
 // parseKey reads Envoy's command operators, as far as they make sense for a key:
@@ -44,11 +46,11 @@ func parseKey(format string) (keyFormat, error) {
 			parts = append(parts, keyPart{text: "%"})
 			continue
 		}
-		names, err := parseOperator(operator)
+		part, err := parseOperator(operator)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", quote("%"+operator+"%"), err)
 		}
-		parts = append(parts, keyPart{names: names})
+		parts = append(parts, part)
 		if operators++; operators > maxKeyOperators {
 			return nil, fmt.Errorf("%s has more than %d operators", quote(format), maxKeyOperators)
 		}
@@ -56,35 +58,45 @@ func parseKey(format string) (keyFormat, error) {
 	return parts, nil
 }
 
-// parseOperator returns the names in REQ(name) or REQ(name?other).
-func parseOperator(operator string) ([]string, error) {
-	arguments, isReq := strings.CutPrefix(operator, "REQ(")
-	if !isReq {
-		return nil, errors.New("unknown operator (" + keyForms + ")")
-	}
+// parseOperator reads REQ(name), REQ(name?other) or PATH_VARIABLE(name).
+func parseOperator(operator string) (keyPart, error) {
+	kind, arguments, _ := strings.Cut(operator, "(")
 	arguments, closed := strings.CutSuffix(arguments, ")")
-	if !closed {
-		return nil, errors.New("does not end with the bracket; a length cannot be given (" + keyForms + ")")
+	switch {
+	case kind != "REQ" && kind != "PATH_VARIABLE":
+		return keyPart{}, errors.New("unknown operator (" + keyForms + ")")
+	case !closed:
+		return keyPart{}, errors.New("does not end with the bracket; a length cannot be given (" + keyForms + ")")
+	case kind == "PATH_VARIABLE" && arguments == "":
+		return keyPart{}, errors.New("names no variable (allowed: one of the route's path_template)")
+	case kind == "PATH_VARIABLE":
+		return keyPart{variable: arguments}, nil
 	}
 	names := strings.Split(strings.ToLower(arguments), "?")
 	if len(names) > 2 {
-		return nil, errors.New("has more than one alternative (" + keyForms + ")")
+		return keyPart{}, errors.New("has more than one alternative (" + keyForms + ")")
 	}
 	for _, name := range names {
 		if !isToken(name) && !slices.Contains(keyPseudoHeaders, name) || name == "host" {
-			return nil, fmt.Errorf("%s is not a header to take (allowed: a header's name, :path, :authority, :method)", quote(name))
+			return keyPart{}, fmt.Errorf("%s is not a header to take (allowed: a header's name, :path, :authority, :method)", quote(name))
 		}
 	}
-	return names, nil
+	return keyPart{names: names}, nil
 }
 
 var keyPseudoHeaders = []string{":path", ":authority", ":method"}
 
-// of returns the key of a request, nil for the null key.
-func (k keyFormat) of(r *Request) []byte {
+// of returns the key of a request that fits the template, nil for the null key.
+func (k keyFormat) of(r *Request, template pathTemplate) []byte {
 	var key []byte
 	operators, found := 0, 0
 	for _, part := range k {
+		if part.variable != "" {
+			value, _ := template.match(pathOf(r.Path), part.variable)
+			operators, found = operators+1, found+1
+			key = append(key, value...)
+			continue
+		}
 		if len(part.names) == 0 {
 			key = append(key, part.text...)
 			continue

@@ -27,9 +27,14 @@ func TestKey(t *testing.T) {
 		"%REQ(x-empty)%":                   {},
 		"%REQ(x-empty?x-a)%":               {},
 		"%REQ(:path)%":                     []byte("/a?b=c"),
+		"%REQ(authorization)%":             nil,
+		"%PATH_VARIABLE(shop)%":            []byte("a"),
+		"%PATH_VARIABLE(shop)%/%REQ(x-a)%": []byte("a/1"),
 		"%REQ(:METHOD)% %REQ(:authority)%": []byte("POST shop.example:8080"),
 	} {
-		table, err := Compile(one(func(_ *Config, r *Route) { r.Key, r.Match.Path = format, "/a" }))
+		table, err := Compile(one(func(_ *Config, r *Route) {
+			r.Key, r.Match, r.RecordHeaders.Deny = format, Match{PathTemplate: "/{shop}"}, []string{}
+		}))
 		if err != nil {
 			t.Errorf("%q: %v", format, err)
 			continue
@@ -38,7 +43,7 @@ func TestKey(t *testing.T) {
 			t.Errorf("%q (-want +got):\n%s", format, diff)
 		}
 	}
-	if key, err := parseKey("%REQ(:authority)%"); err != nil || key.of(&Request{}) != nil {
+	if key, err := parseKey("%REQ(:authority)%"); err != nil || key.of(&Request{}, nil) != nil {
 		t.Errorf("no authority is not the null key, error %v", err)
 	}
 }
@@ -49,7 +54,7 @@ func FuzzKey(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, format, name, value string) {
 		literal, err := parseKey(strings.ReplaceAll(format, "%", "%%"))
-		if err != nil || string(literal.of(&Request{})) != format {
+		if err != nil || string(literal.of(&Request{}, nil)) != format {
 			t.Errorf("%q is not itself when its percent signs are doubled: %v", format, err)
 		}
 		key, err := parseKey(format)
@@ -60,7 +65,7 @@ func FuzzKey(f *testing.F) {
 			return
 		}
 		request := &Request{Headers: [][2]string{{name, value}}}
-		if got := key.of(request); len(got) > len(format)*(len(value)+1) {
+		if got := key.of(request, nil); len(got) > len(format)*(len(value)+1) {
 			t.Errorf("%q makes %d bytes of a header of %d", format, len(got), len(value))
 		}
 	})

@@ -13,46 +13,36 @@ type Request struct {
 	// Headers are pairs of name and value, in order, names in lower case. Pseudo-headers among them are not
 	// looked at.
 	Headers [][2]string
+	// Draw is a random number, which decides about routes that take a sample.
+	Draw uint64
 }
 
 // Match returns the first route that matches, nil when none does: then the request is not crowd's. Tunnels, upgrades
 // and gRPC requests are nobody's, whatever they match.
 //
-// Exact paths and prefixes are looked up, so that its time grows with the number of routes that fit the path
-// and with the number of safe_regex routes, but not with that of all others. It does not allocate, unless a
-// condition is on a header that came several times.
+// Paths and hosts are looked up, so that its time grows with the number of routes that fit both, and with that of
+// regexes that begin like the path, but not with that of all others. It does not allocate, unless a condition is on a
+// header that came several times or the host is not in lower case.
 func (t *Table) Match(r *Request) *Rule {
-	path, host := pathOf(r.Path), hostOf(r.Authority)
-	best := t.firstOf(t.index.exact[path], len(t.rules), r, host)
-	for i := t.index.prefixes.longest(path); i >= 0; i = t.index.prefixes[i].shorter {
-		best = t.firstOf(t.index.prefixes[i].routes, best, r, host)
-	}
-	for _, i := range t.index.regexes {
-		if i >= best {
-			break
-		}
-		if t.rules[i].path.regex.MatchString(path) && t.rules[i].conditionsHold(r, host) {
-			best = i
-		}
-	}
+	path, host := pathOf(r.Path), lower(hostOf(r.Authority))
+	best := len(t.rules)
+	t.index.visit(path, func(h *hostIndex) {
+		h.visit(host, func(candidates []int) {
+			for _, i := range candidates {
+				if i >= best {
+					return
+				}
+				if t.rules[i].othersHold(r, path) {
+					best = i
+					return
+				}
+			}
+		})
+	})
 	if best == len(t.rules) || neverAbsorbed(r) != "" {
 		return nil
 	}
 	return &t.rules[best]
-}
-
-// firstOf returns the first of the candidates, whose paths fit, that comes before best and whose other
-// conditions hold; best if there is none.
-func (t *Table) firstOf(candidates []int, best int, r *Request, host string) int {
-	for _, i := range candidates {
-		if i >= best {
-			break
-		}
-		if t.rules[i].conditionsHold(r, host) {
-			return i
-		}
-	}
-	return best
 }
 
 // pathOf returns a path without query and fragment.
@@ -63,9 +53,20 @@ func pathOf(path string) string {
 	return path
 }
 
-// conditionsHold reports whether all conditions but that on the path hold.
-func (r *Rule) conditionsHold(request *Request, host string) bool {
-	return r.methodFits(request.Method) && r.hostFits(host) && r.failingHeader(request) == nil
+// cutSlash is strings.Cut at the first slash.
+func cutSlash(path string) (before, after string, found bool) {
+	if i := strings.IndexByte(path, '/'); i >= 0 {
+		return path[:i], path[i+1:], true
+	}
+	return path, "", false
+}
+
+// othersHold reports whether all conditions hold that the index leaves open.
+func (r *Rule) othersHold(request *Request, path string) bool {
+	return r.methodFits(request.Method) &&
+		(r.sample == whole || r.sample.takes(request.Draw, r.number)) &&
+		r.failingHeader(request) == nil && r.failingParameter(request) == nil &&
+		(r.path.regex == nil || r.path.regex.whole.MatchString(path))
 }
 
 func (r *Rule) methodFits(method string) bool {
@@ -85,10 +86,20 @@ func (r *Rule) hostFits(host string) bool {
 }
 
 // failingHeader returns the first condition on a header that does not hold, nil if all do.
-func (r *Rule) failingHeader(request *Request) *headerCondition {
+func (r *Rule) failingHeader(request *Request) *condition {
 	for i := range r.headers {
-		if !r.headers[i].holds(request) {
+		if !r.headers[i].fits(request.header(r.headers[i].name)) {
 			return &r.headers[i]
+		}
+	}
+	return nil
+}
+
+// failingParameter returns the first condition on a query parameter that does not hold, nil if all do.
+func (r *Rule) failingParameter(request *Request) *condition {
+	for i := range r.params {
+		if !r.params[i].fits(request.parameter(r.params[i].name)) {
+			return &r.params[i]
 		}
 	}
 	return nil
@@ -100,7 +111,9 @@ func (p *pathCondition) fits(path string) bool {
 		return path == p.exact
 	case p.prefix != "":
 		return strings.HasPrefix(path, p.prefix)
+	case p.regex != nil:
+		return p.regex.whole.MatchString(path)
 	default:
-		return p.regex.MatchString(path)
+		return p.template.fits(path)
 	}
 }

@@ -18,7 +18,12 @@ func referenceMatch(c Config, r Request) int {
 	}) {
 		return -1
 	}
-	return slices.IndexFunc(c.Routes, func(route Route) bool { return referenceHolds(route.Match, r) })
+	for i, route := range c.Routes {
+		if referenceHolds(route.Match, r) && (route.Sample == nil || route.Sample.takes(r.Draw, i)) {
+			return i
+		}
+	}
+	return -1
 }
 
 var (
@@ -32,6 +37,7 @@ func referenceHolds(m Match, r Request) bool {
 	case m.Path != "" && path != m.Path,
 		m.Prefix != "" && !strings.HasPrefix(path, m.Prefix),
 		m.SafeRegex != "" && !referenceRegex(m.SafeRegex, path),
+		m.PathTemplate != "" && !referenceRegex(referenceTemplate(m.PathTemplate), path),
 		len(m.Methods) > 0 && !slices.Contains(m.Methods, r.Method):
 		return false
 	}
@@ -49,16 +55,41 @@ func referenceHolds(m Match, r Request) bool {
 				values = append(values, pair[1])
 			}
 		}
-		present, value := len(values) > 0, strings.Join(values, ",")
-		wanted := h.Present == nil || *h.Present
-		if present != wanted ||
-			h.Exact != nil && value != *h.Exact ||
-			h.Prefix != nil && !strings.HasPrefix(value, *h.Prefix) ||
-			h.SafeRegex != nil && !referenceRegex(*h.SafeRegex, value) {
+		if !referenceFits(h, values, strings.Join(values, ",")) {
+			return false
+		}
+	}
+	query := regexp.MustCompile(`^[^?#]*\?([^#]*)`).FindStringSubmatch(r.Path)
+	for _, p := range m.QueryParameters {
+		var values []string
+		if query != nil {
+			for _, pair := range strings.Split(query[1], "&") {
+				if name, value, _ := strings.Cut(pair, "="); name == p.Name {
+					values = append(values, value)
+				}
+			}
+		}
+		if !referenceFits(p, values, strings.Join(values[:min(1, len(values))], "")) {
 			return false
 		}
 	}
 	return true
+}
+
+func referenceFits(m ValueMatch, values []string, value string) bool {
+	wanted := m.Present == nil || *m.Present
+	return (len(values) > 0) == wanted &&
+		(m.Exact == nil || value == *m.Exact) &&
+		(m.Prefix == nil || strings.HasPrefix(value, *m.Prefix)) &&
+		(m.SafeRegex == nil || referenceRegex(*m.SafeRegex, value))
+}
+
+var variable = regexp.MustCompile(`\\\{[A-Za-z0-9_]+\\\}`)
+
+// referenceTemplate returns the template as a regular expression.
+func referenceTemplate(template string) string {
+	expr := variable.ReplaceAllString(regexp.QuoteMeta(template), `[^/]+`)
+	return "(?s)" + strings.ReplaceAll(strings.ReplaceAll(expr, `\*\*`, `.*`), `\*`, `[^/]+`)
 }
 
 // referenceRegex reports whether the longest of the leftmost matches is the whole text: so it is if any match is.
@@ -88,7 +119,7 @@ func checkMatch(t *testing.T, c Config, table *Table, r Request) {
 		if step.Route != c.Routes[i].Name || step.Reason == "" || step.Matched != referenceHolds(c.Routes[i].Match, r) {
 			t.Errorf("%+v: step %d is %+v", r, i, step)
 		}
-		if step.Matched && explained == "no route" {
+		if step.Matched && step.Sample.takes(r.Draw, i) && explained == "no route" {
 			explained = step.Route
 		}
 	}
@@ -108,9 +139,14 @@ func (d dice) path() string {
 
 func (d dice) match() Match {
 	var m Match
-	switch d.IntN(5) {
+	switch d.IntN(6) {
 	case 0:
 		m.SafeRegex = d.pick("/a*", "/(a|ab)/?", "/[^/]+", ".*b", "(?i)/A", `/\Qa`)
+	case 5:
+		m.PathTemplate = "/" + d.pick("a", "b", "*", "{x}", "**")
+		if m.PathTemplate != "/**" {
+			m.PathTemplate += d.pick("", "/", "/a", "/*", "/{y}", "/**")
+		}
 	case 1, 2:
 		m.Path = d.path()
 	default:
@@ -123,7 +159,7 @@ func (d dice) match() Match {
 		m.Hosts = []string{d.pick("a.b", "*.b", "a.*", "A.B", "[::1]", "*"), d.pick("a.c", "*.a.c")}
 	}
 	if d.IntN(3) == 0 {
-		h := HeaderMatch{Name: d.pick("x-a", "X-B")}
+		h := ValueMatch{Name: d.pick("x-a", "X-B")}
 		value := d.pick("1", "1,2", "12")
 		switch d.IntN(5) {
 		case 0:
@@ -137,14 +173,33 @@ func (d dice) match() Match {
 		}
 		m.Headers = append(m.Headers, h)
 	}
+	if d.IntN(4) == 0 {
+		p := ValueMatch{Name: d.pick("p", "q")}
+		switch d.IntN(4) {
+		case 0:
+			p.Exact = new(d.pick("1", ""))
+		case 1:
+			p.Present = new(false)
+		}
+		m.QueryParameters = append(m.QueryParameters, p)
+	}
 	return m
+}
+
+func (d dice) policy() Policy {
+	p := Policy{Topic: "t"}
+	if d.IntN(4) == 0 {
+		p.Sample = new(Percent(d.IntN(int(whole))))
+	}
+	return p
 }
 
 func (d dice) request() Request {
 	r := Request{
 		Method:    d.pick("GET", "POST", "PUT"),
 		Authority: d.pick("a.b", "A.b:80", "x.b", "a.x:1", "x.a.c", "[::1]:80", "[::1]", ""),
-		Path:      d.path() + d.pick("", "", "?/a", "#b", "?"),
+		Path:      d.path() + d.pick("", "", "?/a", "#b", "?", "?p=1", "?p&q=1", "?q=2&p=1&p#x"),
+		Draw:      d.Uint64(),
 	}
 	for range d.IntN(3) {
 		r.Headers = append(r.Headers, [2]string{d.pick("x-a", "x-b"), d.pick("1", "2", "")})
@@ -159,7 +214,7 @@ func TestMatchIsFirstMatch(t *testing.T) {
 	for range 100 {
 		c := Config{Routes: []Route{}}
 		for i := range d.IntN(30) {
-			c.Routes = append(c.Routes, Route{Name: fmt.Sprint(i), Match: d.match(), Topic: "t"})
+			c.Routes = append(c.Routes, Route{Name: fmt.Sprint(i), Match: d.match(), Policy: d.policy()})
 		}
 		table := compile(t, c)
 		hidden := map[string]bool{}
@@ -180,16 +235,18 @@ func TestMatchIsFirstMatch(t *testing.T) {
 }
 
 func FuzzMatch(f *testing.F) {
-	f.Add("/a", "/a/", "/a[0-9]+", "*.shop.example", "x-a", "1", "POST", "a.shop.example:80", "/a/1?b")
-	f.Add("/", "/", ".*", "[::1]", "x", "", "", "[::1]", "")
-	f.Add("/a", "/b", `\Q`, "a.*", "x-a", "1,1", "GET", "A.b", "#")
-	f.Fuzz(func(t *testing.T, path, prefix, regex, host, header, value, method, authority, requested string) {
+	f.Add("/a", "/a/", "/a/{b}", "/a[0-9]+", "*.shop.example", "x-a", "1", "POST", "a.shop.example:80", "/a/1?b")
+	f.Add("/", "/", "/**", ".*", "[::1]", "x", "", "", "[::1]", "")
+	f.Add("/a", "/b", "/*/", `\Q`, "a.*", "x-a", "1,1", "GET", "A.b", "#")
+	f.Fuzz(func(t *testing.T, path, prefix, template, regex, host, header, value, method, authority, requested string) {
 		c := Config{Routes: []Route{
-			{Name: "header", Match: Match{Prefix: prefix, Headers: []HeaderMatch{{Name: header, Exact: &value}}}, Topic: "t"},
-			{Name: "host", Match: Match{Path: path, Hosts: []string{host}}, Topic: "t"},
-			{Name: "regex", Match: Match{SafeRegex: regex, Methods: []string{"POST"}}, Topic: "t"},
-			{Name: "prefix", Match: Match{Prefix: prefix}, Topic: "t"},
-			{Name: "path", Match: Match{Path: path}, Topic: "t"},
+			{Name: "header", Match: Match{Prefix: prefix, Headers: []ValueMatch{{Name: header, Exact: &value}}}, Policy: Policy{Topic: "t"}},
+			{Name: "host", Match: Match{Path: path, Hosts: []string{host}}, Policy: Policy{Topic: "t"}},
+			{Name: "parameter", Match: Match{Prefix: prefix, QueryParameters: []ValueMatch{{Name: header, Exact: &value}}}, Policy: Policy{Topic: "t"}},
+			{Name: "template", Match: Match{PathTemplate: template, Hosts: []string{host}}, Policy: Policy{Topic: "t"}},
+			{Name: "regex", Match: Match{SafeRegex: regex, Methods: []string{"POST"}}, Policy: Policy{Topic: "t"}},
+			{Name: "prefix", Match: Match{Prefix: prefix}, Policy: Policy{Topic: "t"}},
+			{Name: "path", Match: Match{Path: path}, Policy: Policy{Topic: "t"}},
 		}}
 		table, err := Compile(c)
 		if err != nil {

@@ -14,9 +14,16 @@ const (
 	maxRegexProgram = 5000
 )
 
+// regex is a compiled expression.
+type regex struct {
+	whole *regexp.Regexp // matches whole texts alone
+	// literal is what every text that matches begins with.
+	literal string
+}
+
 // compileRegex compiles an RE2 expression that must match the whole of a text. The expression "" matches only
 // the empty text.
-func compileRegex(expr string) (*regexp.Regexp, error) {
+func compileRegex(expr string) (*regex, error) {
 	if len(expr) > maxRegexLength {
 		return nil, fmt.Errorf("is %d bytes long (allowed: at most %d)", len(expr), maxRegexLength)
 	}
@@ -36,9 +43,10 @@ func compileRegex(expr string) (*regexp.Regexp, error) {
 	if len(program.Inst) > maxRegexProgram {
 		return nil, fmt.Errorf("compiles to %d instructions (allowed: at most %d)", len(program.Inst), maxRegexProgram)
 	}
-	regex, err := regexp.Compile(whole)
+	compiled, err := regexp.Compile(whole)
 	if err != nil {
 		return nil, fmt.Errorf("is not a regular expression: %w (allowed: RE2 syntax)", err)
 	}
-	return regex, nil
+	literal, _ := program.Prefix()
+	return &regex{compiled, literal}, nil
 }

@@ -1,119 +1,252 @@
 package route
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 )
 
-// Warnings returns what is allowed and can hardly be meant: routes that never match, because an earlier one
-// takes every request that they would. It finds those whose path or prefix an earlier route's covers, where
-// the earlier one has no other conditions or the same ones. The document must be valid; positions are not
-// filled in.
+// maxComparisons bounds the work of Warnings where thousands of routes have the same path and host. Beyond it routes are
+// not looked at.
+const maxComparisons = 2_000_000
+
+// Warnings returns what is allowed and can hardly be meant: routes that never match, because an earlier one takes every
+// request that they would, or because there is no such request. It finds those whose path an earlier route covers, with
+// its hosts and methods, where the earlier one has no other conditions than they have too. The document must be valid;
+// positions are not filled in.
 func (c Config) Warnings() []FieldError {
-	groups := map[string][]int{}
-	conditions := make([]string, len(c.Routes))
-	for i, route := range c.Routes {
-		conditions[i] = route.Match.conditions()
-		groups[conditions[i]] = append(groups[conditions[i]], i)
-	}
-	claims := make(map[string]claims, len(groups))
-	for key, members := range groups {
-		claims[key] = c.claims(members)
+	table, err := Compile(c)
+	if err != nil {
+		return nil
 	}
 	var r report
-	for i, route := range c.Routes {
-		first := i
-		for _, key := range []string{"", conditions[i]} {
-			if group, ok := claims[key]; ok {
-				first = min(first, group.first(route.Match, i))
-			}
+	comparisons := 0
+	for i := range table.rules {
+		rule := &table.rules[i]
+		at := fieldPath(itemPath("routes", i), "match")
+		if why := rule.contradiction(); why != "" {
+			r.addf(at, "never matches: %s", why)
+			continue
 		}
-		if first < i {
-			r.addf(fieldPath(itemPath("routes", i), "match"), "never matches: routes[%d] (%s) comes before it and takes all that it would",
-				first, c.Routes[first].Name)
+		if rule.sample == 0 {
+			r.addf(fieldPath(itemPath("routes", i), "sample"), "is 0%%: the route takes nothing")
+			continue
+		}
+		if first := table.covering(rule, &comparisons); first != nil {
+			r.addf(at, "never matches: routes[%d] (%s) comes before it and takes all that it would", first.number, first.Name)
 		}
 	}
 	return r
 }
 
-// claims says which of some routes, all with the same conditions, is the first to take a path.
-type claims struct {
-	exact    map[string]int
-	regexes  map[string]int // by the expression's text
-	prefixes prefixes
-}
-
-func (c Config) claims(members []int) claims {
-	known := claims{exact: map[string]int{}, regexes: map[string]int{}}
-	byPrefix := map[string][]int{}
-	for _, i := range slices.Backward(members) {
-		switch m := c.Routes[i].Match; {
-		case m.Path != "":
-			known.exact[m.Path] = i
-		case m.Prefix != "":
-			byPrefix[m.Prefix] = []int{i}
-		default:
-			known.regexes[m.SafeRegex] = i
+// contradiction returns why no request can match, "" if one can.
+func (r *Rule) contradiction() string {
+	if len(r.methods) > 0 && !slices.ContainsFunc(r.methods, func(m string) bool { return m != "CONNECT" }) {
+		return neverAbsorbed(&Request{Method: "CONNECT"})
+	}
+	for i, c := range r.headers {
+		if c.kind == valueExact || c.kind == valuePresent {
+			if why := neverAbsorbed(&Request{Headers: [][2]string{{c.name, c.text}}}); why != "" {
+				return why
+			}
+		}
+		if contradicts(c, r.headers[:i]) {
+			return "its conditions on the header " + c.name + " exclude each other"
 		}
 	}
-	known.prefixes = newPrefixes(byPrefix)
-	return known
-}
-
-// first returns the first route before the one numbered self that takes all the paths that m does; self if
-// there is none.
-func (k claims) first(m Match, self int) int {
-	first := self
-	take := func(i int, ok bool) {
-		if ok {
-			first = min(first, i)
+	for i, c := range r.params {
+		if contradicts(c, r.params[:i]) {
+			return "its conditions on the query parameter " + c.name + " exclude each other"
 		}
 	}
-	if m.SafeRegex != "" {
-		i, ok := k.regexes[m.SafeRegex]
-		take(i, ok)
-		return first
-	}
-	if m.Path != "" {
-		i, ok := k.exact[m.Path]
-		take(i, ok)
-	}
-	for p := k.prefixes.longest(m.Path + m.Prefix); p >= 0; p = k.prefixes[p].shorter {
-		take(k.prefixes[p].routes[0], true)
-	}
-	return first
+	return ""
 }
 
-// conditions returns the same text for matches whose conditions beside the path are the same, "" for none.
-func (m Match) conditions() string {
-	var all []string
-	if !slices.Contains(m.Hosts, "*") {
-		for _, host := range m.Hosts {
-			all = append(all, "host "+strings.ToLower(host))
+func contradicts(c condition, others []condition) bool {
+	return slices.ContainsFunc(others, func(o condition) bool {
+		if o.name != c.name {
+			return false
 		}
-	}
-	for _, method := range m.Methods {
-		all = append(all, "method "+method)
-	}
-	for _, h := range m.Headers {
-		all = append(all, "header "+h.describe())
-	}
-	slices.Sort(all)
-	return strings.Join(slices.Compact(all), "\n")
+		if (o.kind == valueAbsent) != (c.kind == valueAbsent) {
+			return true
+		}
+		if o.kind == valueExact && c.kind != valueAbsent {
+			return !c.fits(o.text, true)
+		}
+		return c.kind == valueExact && o.kind != valueAbsent && !o.fits(c.text, true)
+	})
 }
 
-func (h HeaderMatch) describe() string {
-	name := strings.ToLower(h.Name)
+// covering returns the first route before this one that takes all that it would; nil if there is none.
+func (t *Table) covering(later *Rule, comparisons *int) *Rule {
+	first := later.number
+	host := hostPattern{kind: hostAny}
+	if len(later.hosts) > 0 {
+		host = later.hosts[0]
+	}
+	t.index.covering(&later.path, func(h *hostIndex) {
+		h.covering(host, func(candidates []int) {
+			for _, i := range candidates {
+				if i >= first || *comparisons >= maxComparisons {
+					return
+				}
+				*comparisons++
+				if t.rules[i].covers(later) {
+					first = i
+					return
+				}
+			}
+		})
+	})
+	if first == later.number {
+		return nil
+	}
+	return &t.rules[first]
+}
+
+// covers reports whether a rule takes all that the later one would, given that its path does.
+func (r *Rule) covers(later *Rule) bool {
+	if r.sample < whole {
+		return false
+	}
+	if len(r.hosts) > 0 && (len(later.hosts) == 0 || slices.ContainsFunc(later.hosts, func(l hostPattern) bool {
+		return !slices.ContainsFunc(r.hosts, func(e hostPattern) bool { return e.covers(l) })
+	})) {
+		return false
+	}
+	if len(r.methods) > 0 && (len(later.methods) == 0 || slices.ContainsFunc(later.methods, func(m string) bool { return !r.methodFits(m) })) {
+		return false
+	}
+	if r.path.regex != nil && !r.path.regexCovers(&later.path) {
+		return false
+	}
+	return implied(r.headers, later.headers) && implied(r.params, later.params)
+}
+
+func (p *pathCondition) regexCovers(later *pathCondition) bool {
+	if later.exact != "" {
+		return p.regex.whole.MatchString(later.exact)
+	}
+	return later.regex != nil && p.written == later.written
+}
+
+// implied reports whether all conditions hold where the given ones do.
+func implied(conditions, given []condition) bool {
+	return !slices.ContainsFunc(conditions, func(c condition) bool {
+		return !slices.ContainsFunc(given, func(g condition) bool {
+			switch {
+			case g.name != c.name || (g.kind == valueAbsent) != (c.kind == valueAbsent):
+				return false
+			case c.kind == valuePresent, c.kind == valueAbsent, g.kind == valueExact:
+				return g.kind != valueExact || c.fits(g.text, true)
+			case c.kind == valuePrefix:
+				return g.kind == valuePrefix && strings.HasPrefix(g.text, c.text)
+			default:
+				return g.kind == c.kind && g.text == c.text
+			}
+		})
+	})
+}
+
+// covers reports whether every host of the other pattern is one of this.
+func (p hostPattern) covers(other hostPattern) bool {
 	switch {
-	case h.Exact != nil:
-		return fmt.Sprintf("%s exact %q", name, *h.Exact)
-	case h.Prefix != nil:
-		return fmt.Sprintf("%s prefix %q", name, *h.Prefix)
-	case h.SafeRegex != nil:
-		return fmt.Sprintf("%s regex %q", name, *h.SafeRegex)
-	case h.Present != nil && !*h.Present:
-		return name + " absent"
+	case p.kind == hostAny:
+		return true
+	case other.kind == hostExact:
+		return p.matches(other.text)
+	case p.kind != other.kind:
+		return false
+	case p.kind == hostSuffix:
+		return strings.HasSuffix(other.text, p.text)
+	default:
+		return strings.HasPrefix(other.text, p.text)
 	}
-	return name + " present"
+}
+
+// covering calls f with all whose paths take every path of p, and with regexes that may.
+func (x *index) covering(p *pathCondition, f func(*hostIndex)) {
+	literal := p.prefix
+	switch {
+	case p.exact != "":
+		x.visit(p.exact, f)
+		return
+	case p.template != nil:
+		literal = p.template.literal()
+		x.templates.covering(p.template, f)
+	case p.regex != nil:
+		literal = p.regex.literal
+		for i := x.regexes.longest(literal); i >= 0; i = x.regexes.links[i].shorter {
+			f(x.regexes.links[i].value) // the same expression is among them
+		}
+	default:
+		x.templates.visitRest(p.prefix, f)
+	}
+	for i := x.prefixes.longest(literal); i >= 0; i = x.prefixes.links[i].shorter {
+		f(x.prefixes.links[i].value)
+	}
+}
+
+// covering calls f with the routes whose hosts take all of the pattern's, and maybe others.
+func (h *hostIndex) covering(p hostPattern, f func([]int)) {
+	f(h.any)
+	switch p.kind {
+	case hostExact:
+		f(h.exact[p.text])
+		fallthrough
+	case hostSuffix:
+		for i := h.suffixes.longest(p.text); i >= 0; i = h.suffixes.links[i].shorter {
+			f(h.suffixes.links[i].value)
+		}
+		if p.kind == hostSuffix {
+			return
+		}
+		fallthrough
+	case hostPrefix:
+		for i := h.prefixes.longest(p.text); i >= 0; i = h.prefixes.links[i].shorter {
+			f(h.prefixes.links[i].value)
+		}
+	}
+}
+
+// covering calls f with the templates that take every path of t.
+func (n *templateNode) covering(t pathTemplate, f func(*hostIndex)) {
+	if n == nil {
+		return
+	}
+	if len(t) == 0 {
+		if n.end != nil {
+			f(n.end)
+		}
+		return
+	}
+	if n.rest != nil {
+		f(n.rest)
+	}
+	switch t[0].kind {
+	case segmentLiteral:
+		n.literal[t[0].text].covering(t[1:], f)
+		if t[0].text != "" {
+			n.one.covering(t[1:], f)
+		}
+	case segmentOne:
+		n.one.covering(t[1:], f)
+	}
+}
+
+// visitRest calls f with the templates of which everything fits that begins with prefix.
+func (n *templateNode) visitRest(prefix string, f func(*hostIndex)) {
+	if n == nil || prefix == "" || prefix[0] != '/' {
+		return
+	}
+	if n.rest != nil {
+		f(n.rest)
+	}
+	part, behind, more := cutSlash(prefix[1:])
+	if !more {
+		return
+	}
+	n.literal[part].visitRest("/"+behind, f)
+	if part != "" {
+		n.one.visitRest("/"+behind, f)
+	}
 }

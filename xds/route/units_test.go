@@ -73,7 +73,7 @@ func TestUnitsRoundTrip(t *testing.T) {
 func TestUnitsAreStringsInJSON(t *testing.T) {
 	got, err := json.Marshal(Config{
 		Uplink:   Uplink{Streams: 3, Spool: SpoolOff, MaxBatchBytes: 256 << 10, UnreachableTimeout: Duration(30 * time.Second)},
-		Defaults: Defaults{Ack: LevelMemory, AckTimeout: Duration(time.Second), MaxBody: 1 << 20},
+		Defaults: Policy{Ack: LevelMemory, AckTimeout: Duration(time.Second), MaxBody: 1 << 20},
 		Routes:   []Route{},
 	})
 	want := `{"uplink":{"streams":3,"spool":"off","max_batch_bytes":"256KiB","unreachable_timeout":"30s"},` +
@@ -81,7 +81,7 @@ func TestUnitsAreStringsInJSON(t *testing.T) {
 	if err != nil || string(got) != want {
 		t.Errorf("got %s, error %v; want %s", got, err, want)
 	}
-	for _, unreadable := range []any{Defaults{Ack: "tape"}, Uplink{Spool: "maybe"}} {
+	for _, unreadable := range []any{Policy{Ack: "tape"}, Uplink{Spool: "maybe"}} {
 		if _, err := json.Marshal(unreadable); err == nil {
 			t.Errorf("%+v was written, and nobody could read it", unreadable)
 		}

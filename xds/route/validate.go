@@ -21,6 +21,12 @@ const (
 	// maxAckTimeout is longer than clients and proxies wait, and a request that waits holds its place in the
 	// buffer: beyond it somebody mistook the unit.
 	maxAckTimeout = Duration(time.Hour)
+
+	maxAnswerHeaders = 32
+	maxTokens        = 1_000_000_000
+	// Below it a bucket is no longer finer: Envoy's own buckets have the same bound.
+	minFillInterval = Duration(50 * time.Millisecond)
+	maxFillInterval = Duration(24 * time.Hour)
 )
 
 const alphanumerics = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -31,11 +37,11 @@ func (c Config) Validate() []FieldError {
 	var r report
 	c.Uplink.validate(&r, "uplink")
 	c.validateBuffer(&r)
-	c.Defaults.validate(&r, "defaults", c.Uplink.Spool)
+	c.Defaults.validate(&r, "defaults", builtIn(), c.Uplink.Spool)
 	if c.Routes == nil {
 		r.addf("routes", "is missing (allowed: a list of routes, [] for none)")
 	}
-	names, defaults := make(map[string]int, len(c.Routes)), c.Defaults.withDefaults()
+	names, defaults := make(map[string]int, len(c.Routes)), c.withDefaults()
 	for i, route := range c.Routes {
 		path := itemPath("routes", i)
 		route.validate(&r, path, defaults, c.Uplink.Spool)
@@ -68,9 +74,9 @@ func (u Uplink) validate(r *report, path string) {
 
 // validateBuffer holds the buffer to the largest record that it must take.
 func (c Config) validateBuffer(r *report) {
-	largest, holder, defaults := Size(0), 0, c.Defaults.withDefaults()
+	largest, holder, defaults := Size(0), 0, c.withDefaults()
 	for i, route := range c.Routes {
-		if size := route.withDefaults(defaults).MaxBody; size > largest {
+		if size := route.over(defaults).MaxBody; size > largest {
 			largest, holder = size, i
 		}
 	}
@@ -95,23 +101,73 @@ func validateAckTimeout(r *report, path string, timeout Duration) {
 	}
 }
 
-func (d Defaults) validate(r *report, path string, spool Spool) {
-	r.add(fieldPath(path, "ack"), checkAck(d.Ack, spool))
-	validateAckTimeout(r, fieldPath(path, "ack_timeout"), d.AckTimeout)
-	validateSize(r, fieldPath(path, "max_body"), d.MaxBody, MaxMaxBody)
-	d.Answer.validate(r, fieldPath(path, "answer"), *Defaults{}.withDefaults().Answer)
-}
-
-func (route Route) validate(r *report, path string, d Defaults, spool Spool) {
+// validate checks a route that takes from d what it leaves out.
+func (route Route) validate(r *report, path string, d Policy, spool Spool) {
 	r.add(fieldPath(path, "name"), checkName(route.Name))
 	route.Match.validate(r, fieldPath(path, "match"))
-	r.add(fieldPath(path, "topic"), checkTopic(route.Topic))
-	_, err := parseKey(route.Key)
+	route.Policy.validate(r, path, d, spool)
+	full := route.over(d)
+	if full.Topic == "" {
+		r.addf(fieldPath(path, "topic"), "is missing (allowed: the name of a Kafka topic, here or in defaults)")
+	}
+	route.validateKey(r, path, full)
+	if full.Mode == ModeMirror {
+		for _, given := range []struct {
+			field string
+			is    bool
+		}{{"ack", route.Ack != ""}, {"ack_timeout", route.AckTimeout != 0}, {"answer", route.Answer != nil}} {
+			if given.is {
+				r.addf(fieldPath(path, given.field), "means nothing with mode: mirror, as the upstream answers (allowed: mode: absorb, or leave it out)")
+			}
+		}
+	}
+}
+
+// validateKey checks what a key takes, of which its syntax says nothing. What is wrong with a key of the defaults, and of
+// this route alone, is said here.
+func (route Route) validateKey(r *report, path string, full Policy) {
+	key, err := parseKey(full.Key)
+	if err != nil {
+		return // complained of where it is written
+	}
+	at := fieldPath(path, "key")
+	recorded, template := compileRecorded(full.RecordHeaders), pathTemplate(nil)
+	if route.Match.PathTemplate != "" {
+		if template, err = parseTemplate(route.Match.PathTemplate); err != nil {
+			return
+		}
+	}
+	for _, part := range key {
+		if part.variable != "" && !template.has(part.variable) {
+			r.addf(at, "takes the variable %s, which match.path_template does not have (allowed: one that it has)", quote(part.variable))
+		}
+		for _, name := range part.names {
+			if name[0] != ':' && !recorded.has(name) {
+				r.addf(at, "takes the header %s, which is not recorded (allowed: headers that record_headers let through)", quote(name))
+			}
+		}
+	}
+}
+
+// validate checks a policy that takes from base what it leaves out.
+func (p Policy) validate(r *report, path string, base Policy, spool Spool) {
+	if p.Mode != "" {
+		r.add(fieldPath(path, "mode"), new(Mode).UnmarshalText([]byte(p.Mode)))
+	}
+	r.add(fieldPath(path, "topic"), checkTopic(p.Topic))
+	_, err := parseKey(p.Key)
 	r.add(fieldPath(path, "key"), err)
-	r.add(fieldPath(path, "ack"), checkAck(route.Ack, spool))
-	validateAckTimeout(r, fieldPath(path, "ack_timeout"), route.AckTimeout)
-	validateSize(r, fieldPath(path, "max_body"), route.MaxBody, MaxMaxBody)
-	route.Answer.validate(r, fieldPath(path, "answer"), *d.Answer)
+	r.add(fieldPath(path, "ack"), checkAck(p.Ack, spool))
+	validateAckTimeout(r, fieldPath(path, "ack_timeout"), p.AckTimeout)
+	validateSize(r, fieldPath(path, "max_body"), p.MaxBody, MaxMaxBody)
+	p.Answer.validate(r, fieldPath(path, "answer"), base.Answer)
+	p.RecordHeaders.validate(r, fieldPath(path, "record_headers"), base.RecordHeaders)
+	if p.Sample != nil && *p.Sample > whole {
+		r.addf(fieldPath(path, "sample"), "is %s (allowed: 0%% to 100%%)", p.Sample)
+	}
+	if p.RateLimit != nil {
+		p.RateLimit.validate(r, fieldPath(path, "rate_limit"))
+	}
 }
 
 // checkSpool lets the absent one pass.
@@ -144,10 +200,11 @@ func checkName(name string) error {
 	return nil
 }
 
+// checkTopic lets the absent one pass.
 func checkTopic(topic string) error {
 	switch {
 	case topic == "":
-		return errors.New("is missing (allowed: the name of a Kafka topic)")
+		return nil
 	case topic == "." || topic == ".." || len(topic) > maxTopicLength || strings.Trim(topic, alphanumerics+"._-") != "":
 		return fmt.Errorf(`%s is not a topic's name (allowed: up to %d of a-z, A-Z, 0-9, ., _ and -, but not "." or "..")`, quote(topic), maxTopicLength)
 	}
@@ -155,7 +212,7 @@ func checkTopic(topic string) error {
 }
 
 // validate checks an answer that takes from base what it leaves out; a may be nil.
-func (a *Answer) validate(r *report, path string, base Answer) {
+func (a *Answer) validate(r *report, path string, base *Answer) {
 	if a == nil {
 		return
 	}
@@ -166,8 +223,73 @@ func (a *Answer) validate(r *report, path string, base Answer) {
 	if (full.Status == 204 || full.Status == 205) && *full.Body != "" {
 		r.addf(path, `has status %d, which goes without a body (allowed: body: "")`, full.Status)
 	}
+	if a.Body != nil {
+		_, err := parseText(*a.Body)
+		r.add(fieldPath(path, "body"), err)
+	}
 	if strings.ContainsFunc(a.ContentType, isControl) {
 		r.addf(fieldPath(path, "content_type"), "%s has a control character (allowed: a media type such as text/plain)", quote(a.ContentType))
+	}
+	if len(a.Headers) > maxAnswerHeaders {
+		r.addf(fieldPath(path, "headers"), "has %d headers (allowed: at most %d)", len(a.Headers), maxAnswerHeaders)
+	}
+	for i, h := range a.Headers {
+		h.validate(r, itemPath(fieldPath(path, "headers"), i))
+	}
+}
+
+// ownHeaders are those of a response that are not an answer's to give, and whose they are.
+var ownHeaders = map[string]string{
+	"content-type": "answer.content_type is for that", "crowd-record-id": "crowd gives it", "crowd-ack": "crowd gives it",
+	"content-length": "Envoy gives it", "transfer-encoding": "Envoy gives it", "connection": "Envoy gives it", "host": "it is a request's",
+	"keep-alive": "Envoy gives it", "upgrade": "Envoy gives it", "trailer": "an answer has none",
+}
+
+func (h AnswerHeader) validate(r *report, path string) {
+	switch whose, own := ownHeaders[strings.ToLower(h.Name)]; {
+	case own:
+		r.addf(fieldPath(path, "name"), "%s cannot be given: %s (allowed: other headers)", quote(h.Name), whose)
+	default:
+		r.add(fieldPath(path, "name"), checkToken(h.Name))
+	}
+	_, err := parseText(h.Value)
+	if err == nil && strings.ContainsFunc(h.Value, isControl) {
+		err = fmt.Errorf("%s has a control character (allowed: printable characters)", quote(h.Value))
+	}
+	r.add(fieldPath(path, "value"), err)
+}
+
+// validate checks lists of which those left out come from base.
+func (h RecordHeaders) validate(r *report, path string, base RecordHeaders) {
+	for _, list := range []struct {
+		field string
+		names []string
+	}{{"allow", h.Allow}, {"deny", h.Deny}} {
+		for i, name := range list.names {
+			if bare := strings.TrimSuffix(name, "*"); name != "*" {
+				if err := checkToken(bare); err != nil {
+					r.addf(itemPath(fieldPath(path, list.field), i), "%s is not a header's name (allowed: a name, or how names begin and *)", quote(name))
+				}
+			}
+		}
+	}
+	denied := compileNames(h.over(base).Deny)
+	for i, name := range h.Allow {
+		if lower := strings.ToLower(name); !strings.HasSuffix(name, "*") && denied.has(lower) {
+			r.addf(itemPath(fieldPath(path, "allow"), i), "%s is denied too (allowed: what deny, by default %s, does not name)", quote(name), strings.Join(DefaultDeny(), ", "))
+		}
+	}
+}
+
+func (b TokenBucket) validate(r *report, path string) {
+	if b.MaxTokens < 1 || b.MaxTokens > maxTokens {
+		r.addf(fieldPath(path, "max_tokens"), "is %d (allowed: 1 to %d)", b.MaxTokens, maxTokens)
+	}
+	if b.TokensPerFill < 0 || b.TokensPerFill > maxTokens {
+		r.addf(fieldPath(path, "tokens_per_fill"), "is %d (allowed: 1 to %d)", b.TokensPerFill, maxTokens)
+	}
+	if b.FillInterval < minFillInterval || b.FillInterval > maxFillInterval {
+		r.addf(fieldPath(path, "fill_interval"), "is %s (allowed: %s to %s)", b.FillInterval, minFillInterval, maxFillInterval)
 	}
 }
 
@@ -177,18 +299,24 @@ func isControl(c rune) bool {
 
 func (m Match) validate(r *report, path string) {
 	var given []string
-	for _, kind := range []struct{ name, value string }{{"path", m.Path}, {"prefix", m.Prefix}, {"safe_regex", m.SafeRegex}} {
+	for _, kind := range []struct{ name, value string }{
+		{"path", m.Path}, {"prefix", m.Prefix}, {"path_template", m.PathTemplate}, {"safe_regex", m.SafeRegex},
+	} {
 		if kind.value != "" {
 			given = append(given, kind.name)
 		}
 	}
 	if len(given) == 0 {
-		r.addf(path, "says nothing of the path (allowed: exactly one of path, prefix, safe_regex)")
+		r.addf(path, "says nothing of the path (allowed: exactly one of path, prefix, path_template, safe_regex)")
 	} else if len(given) > 1 {
-		r.addf(path, "has %s (allowed: exactly one of path, prefix, safe_regex)", strings.Join(given, " and "))
+		r.addf(path, "has %s (allowed: exactly one of path, prefix, path_template, safe_regex)", strings.Join(given, " and "))
 	}
 	r.add(fieldPath(path, "path"), checkPath(m.Path))
 	r.add(fieldPath(path, "prefix"), checkPath(m.Prefix))
+	if m.PathTemplate != "" {
+		_, err := parseTemplate(m.PathTemplate)
+		r.add(fieldPath(path, "path_template"), err)
+	}
 	if m.SafeRegex != "" {
 		_, err := compileRegex(m.SafeRegex)
 		r.add(fieldPath(path, "safe_regex"), err)
@@ -203,7 +331,10 @@ func (m Match) validate(r *report, path string) {
 		}
 	}
 	for i, header := range m.Headers {
-		header.validate(r, itemPath(fieldPath(path, "headers"), i))
+		header.validate(r, itemPath(fieldPath(path, "headers"), i), checkHeaderName)
+	}
+	for i, parameter := range m.QueryParameters {
+		parameter.validate(r, itemPath(fieldPath(path, "query_parameters"), i), checkParameterName)
 	}
 }
 
@@ -220,8 +351,8 @@ func checkPath(path string) error {
 	return nil
 }
 
-func (h HeaderMatch) validate(r *report, path string) {
-	r.add(fieldPath(path, "name"), checkHeaderName(h.Name))
+func (h ValueMatch) validate(r *report, path string, checkName func(string) error) {
+	r.add(fieldPath(path, "name"), checkName(h.Name))
 	var given []string
 	if h.Exact != nil {
 		given = append(given, "exact")
@@ -246,13 +377,29 @@ func (h HeaderMatch) validate(r *report, path string) {
 }
 
 func checkHeaderName(name string) error {
+	if name != "" && name[0] == ':' || strings.EqualFold(name, "host") {
+		return fmt.Errorf("%s is not matched as a header (allowed: hosts, methods and path instead)", quote(name))
+	}
+	return checkToken(name)
+}
+
+// checkToken checks the name of a header.
+func checkToken(name string) error {
 	switch {
 	case name == "":
 		return errors.New("is missing (allowed: the name of a header)")
-	case name[0] == ':' || strings.EqualFold(name, "host"):
-		return fmt.Errorf("%s is not matched as a header (allowed: hosts, methods and path instead)", quote(name))
 	case !isToken(name):
 		return fmt.Errorf("%s is not a header's name (allowed: letters, digits and !#$%%&'*+-.^_`|~)", quote(name))
+	}
+	return nil
+}
+
+func checkParameterName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("is missing (allowed: the name of a query parameter)")
+	case strings.ContainsAny(name, "&=#") || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return fmt.Errorf("%s is not a parameter's name (allowed: as it stands in the URL, percent signs and all)", quote(name))
 	}
 	return nil
 }

@@ -10,7 +10,7 @@ import (
 
 // one is a document of one route, as change makes it.
 func one(change func(c *Config, r *Route)) Config {
-	c := Config{Routes: []Route{{Name: "leads", Match: Match{Path: "/leads"}, Topic: "leads"}}}
+	c := Config{Routes: []Route{{Name: "leads", Match: Match{Path: "/leads"}, Policy: Policy{Topic: "leads"}}}}
 	change(&c, &c.Routes[0])
 	return c
 }
@@ -93,7 +93,7 @@ func TestValidateSpool(t *testing.T) {
 				c := one(func(c *Config, r *Route) { c.Uplink.Spool, c.Defaults.Ack, r.Ack = spool, byDefault, own })
 				// Two more that take the defaults' level, and must not be complained of.
 				for _, name := range []string{"a", "b"} {
-					c.Routes = append(c.Routes, Route{Name: name, Match: Match{Path: "/" + name}, Topic: "t"})
+					c.Routes = append(c.Routes, Route{Name: name, Match: Match{Path: "/" + name}, Policy: Policy{Topic: "t"}})
 				}
 				var want, got []string
 				if spool == SpoolOff && byDefault == LevelDisk {
@@ -132,7 +132,7 @@ func TestValidateHosts(t *testing.T) {
 }
 
 func TestWarnings(t *testing.T) {
-	post, jsonOnly := []string{"POST"}, []HeaderMatch{{Name: "Content-Type", Exact: new("application/json")}}
+	post, jsonOnly := []string{"POST"}, []ValueMatch{{Name: "Content-Type", Exact: new("application/json")}}
 	for name, test := range map[string]struct {
 		earlier, later Match
 		warns          bool
@@ -152,17 +152,17 @@ func TestWarnings(t *testing.T) {
 		"same header":              {Match{Path: "/a", Headers: jsonOnly}, Match{Path: "/a", Headers: jsonOnly}, true},
 		"other header": {
 			Match{Path: "/a", Headers: jsonOnly},
-			Match{Path: "/a", Headers: []HeaderMatch{{Name: "content-type", Prefix: new("application/json")}}}, false,
+			Match{Path: "/a", Headers: []ValueMatch{{Name: "content-type", Prefix: new("application/json")}}}, false,
 		},
 		"present, in two ways": {
-			Match{Path: "/a", Headers: []HeaderMatch{{Name: "x"}}},
-			Match{Path: "/a", Headers: []HeaderMatch{{Name: "X", Present: new(true)}}}, true,
+			Match{Path: "/a", Headers: []ValueMatch{{Name: "x"}}},
+			Match{Path: "/a", Headers: []ValueMatch{{Name: "X", Present: new(true)}}}, true,
 		},
 	} {
 		c := Config{Routes: []Route{
-			{Name: "unrelated", Match: Match{Path: "/unrelated"}, Topic: "t"},
-			{Name: "earlier", Match: test.earlier, Topic: "t"},
-			{Name: "later", Match: test.later, Topic: "t"},
+			{Name: "unrelated", Match: Match{Path: "/unrelated"}, Policy: Policy{Topic: "t"}},
+			{Name: "earlier", Match: test.earlier, Policy: Policy{Topic: "t"}},
+			{Name: "later", Match: test.later, Policy: Policy{Topic: "t"}},
 		}}
 		if errs := c.Validate(); errs != nil {
 			t.Fatalf("%s: %v", name, errs)

@@ -19,13 +19,17 @@ const jsonType = "application/json;charset=UTF-8"
 
 // answer gives the route's answer: the record has reached the level.
 func (r *request) answer(level record.Level) {
-	headers := make([][2]string, 0, 3)
+	id := r.id.String()
+	headers := make([][2]string, 0, 3+len(r.rule.Headers))
 	if r.rule.ContentType != "" {
 		headers = append(headers, [2]string{"content-type", r.rule.ContentType})
 	}
-	headers = append(headers, [2]string{RecordIDHeader, r.id.String()}, [2]string{AckHeader, level.String()})
+	headers = append(headers, [2]string{RecordIDHeader, id}, [2]string{AckHeader, level.String()})
+	for _, h := range r.rule.Headers {
+		headers = append(headers, [2]string{h.Name, string(h.Value.With(id))})
+	}
 	r.plugin.vm.metrics.answered.add()
-	r.respond(uint32(r.rule.Status), headers, r.rule.Body)
+	r.respond(uint32(r.rule.Status), headers, r.rule.Body.With(id))
 }
 
 // answerShed says that there is no room.

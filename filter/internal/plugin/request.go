@@ -69,9 +69,6 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	return types.ActionPause
 }
 
-// secretHeaders are never recorded: they would give whoever reads the topic the client's rights.
-var secretHeaders = map[string]bool{"authorization": true, "cookie": true, "proxy-authorization": true}
-
 // capture notes what the headers say.
 func (r *request) capture(match *route.Request) {
 	r.route = r.plugin.route(r.rule)
@@ -87,7 +84,7 @@ func (r *request) capture(match *route.Request) {
 		switch {
 		case h[0] == ":scheme":
 			r.record.Scheme = h[1]
-		case !strings.HasPrefix(h[0], ":") && !secretHeaders[h[0]]:
+		case !strings.HasPrefix(h[0], ":") && r.rule.Records(h[0]):
 			r.record.Headers = append(r.record.Headers, record.Header{Name: h[0], Value: h[1]})
 		}
 	}
@@ -188,7 +185,7 @@ func (r *request) OnHttpRequestTrailers(int) types.Action {
 		return types.ActionPause
 	}
 	for _, t := range trailers {
-		if !secretHeaders[t[0]] {
+		if r.rule.Records(t[0]) {
 			r.record.Trailers = append(r.record.Trailers, record.Header{Name: t[0], Value: t[1]})
 		}
 	}

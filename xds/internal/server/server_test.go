@@ -93,7 +93,7 @@ func (s serving) set(t *testing.T, routeName string, gateway bool) {
 func build(t *testing.T, routeName string, gateway bool) resources.Resources {
 	t.Helper()
 	in := resources.Input{
-		Routes: route.Config{Routes: []route.Route{{Name: routeName, Topic: "t", Match: route.Match{Path: "/"}}}},
+		Routes: route.Config{Routes: []route.Route{{Name: routeName, Match: route.Match{Path: "/"}, Policy: route.Policy{Topic: "t"}}}},
 		Filter: resources.Filter{Path: "crowd.wasm"},
 	}
 	if gateway {

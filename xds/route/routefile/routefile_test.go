@@ -80,7 +80,8 @@ func TestQuickstartWritesTheDefaultsOut(t *testing.T) {
 			MaxBatchBytes:      route.DefaultMaxBatchBytes,
 			UnreachableTimeout: route.DefaultUnreachableTimeout,
 		},
-		Defaults: route.Defaults{
+		Defaults: route.Policy{
+			Mode:       route.DefaultMode,
 			Ack:        route.LevelMemory,
 			AckTimeout: route.DefaultAckTimeout,
 			MaxBody:    route.DefaultMaxBody,
@@ -89,6 +90,7 @@ func TestQuickstartWritesTheDefaultsOut(t *testing.T) {
 				Body:        new(route.DefaultAnswerBody),
 				ContentType: route.DefaultContentType,
 			},
+			RecordHeaders: route.RecordHeaders{Deny: route.DefaultDeny()},
 		},
 		Routes: c.Routes,
 	}
