@@ -301,17 +301,17 @@ func checkRoutes(args []string, stdout, stderr io.Writer) error {
 	}
 	bad := 0
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		text, err := routefile.Read(file)
 		var config route.Config
 		if err == nil {
-			config, err = routefile.Parse(file, text)
+			config, err = routefile.Parse(text...)
 		}
 		if err != nil {
 			bad++
 			fmt.Fprintln(stderr, err)
 			continue
 		}
-		for _, w := range routefile.Warnings(file, text) {
+		for _, w := range routefile.Warnings(text...) {
 			fmt.Fprintf(stderr, "%v (warning)\n", w)
 		}
 		fmt.Fprintf(stdout, "%s: %d routes, valid\n", file, len(config.Routes))

@@ -2,7 +2,6 @@ package quickstart
 
 import (
 	"context"
-	"slices"
 	"sync"
 
 	"github.com/marceloboeira/crowd/xds/route"
@@ -41,14 +40,4 @@ func (d *documents) next(ctx context.Context) ([]route.Config, error) {
 	all := d.waiting
 	d.waiting = nil
 	return all, nil
-}
-
-// topicsOf returns the topics of a document, each once.
-func topicsOf(c route.Config) []string {
-	var topics []string
-	for _, r := range c.Routes {
-		topics = append(topics, r.Topic)
-	}
-	slices.Sort(topics)
-	return slices.Compact(topics)
 }

@@ -27,7 +27,7 @@ func TestDocumentsWait(t *testing.T) {
 	}
 	var topics [][]string
 	for _, c := range all {
-		topics = append(topics, topicsOf(c))
+		topics = append(topics, c.Topics())
 	}
 	if diff := cmp.Diff([][]string{{"a", "b"}, {"c"}}, topics); diff != "" {
 		t.Errorf("topics (-want +got):\n%s", diff)

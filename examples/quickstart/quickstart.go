@@ -113,7 +113,7 @@ func prepare(ctx context.Context, cfg Config) (*services, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.topics = topicsOf(document)
+	s.topics = document.Topics()
 	s.envoy, err = envoy.Find(ctx, cfg.Envoy, "", func(msg string, args ...any) {
 		fmt.Fprintln(cfg.Out, append([]any{msg}, args...)...)
 	})
@@ -268,7 +268,7 @@ func (s *services) printChanges(ctx context.Context, topics chan<- []string) err
 				continue
 			}
 			select {
-			case topics <- topicsOf(document):
+			case topics <- document.Topics():
 			case <-ctx.Done():
 				return ctx.Err()
 			}

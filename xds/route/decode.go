@@ -20,19 +20,19 @@ func Decode(doc Node) (Config, []FieldError) {
 	if doc.Kind == Null {
 		return c, []FieldError{{
 			Message: "the document is empty (allowed: routes, and with them uplink and defaults)",
-			Line:    doc.Line, Column: doc.Column,
+			File:    doc.File, Line: doc.Line, Column: doc.Column,
 		}}
 	}
 	d := decoder{fields: map[reflect.Type][]structField{}, unread: map[string]bool{}}
 	d.value(&doc, reflect.ValueOf(&c).Elem(), "")
 	for _, e := range c.Validate() {
 		if !d.overlapsUnread(e.Path) {
-			e.Line, e.Column = doc.Position(e.Path)
+			doc.Locate(&e)
 			d.errs = append(d.errs, e)
 		}
 	}
 	slices.SortStableFunc(d.errs, func(a, b FieldError) int {
-		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return c, d.errs
 }
@@ -44,8 +44,10 @@ type decoder struct {
 	unread map[string]bool
 }
 
-func (d *decoder) fail(path string, line, column int, format string, args ...any) {
-	d.errs = append(d.errs, FieldError{Path: path, Message: fmt.Sprintf(format, args...), Line: line, Column: column})
+func (d *decoder) fail(path, file string, line, column int, format string, args ...any) {
+	d.errs = append(d.errs, FieldError{
+		Path: path, Message: fmt.Sprintf(format, args...), File: file, Line: line, Column: column,
+	})
 	d.markUnread(path)
 }
 
@@ -77,7 +79,7 @@ func (d *decoder) overlapsUnread(path string) bool {
 func (d *decoder) value(n *Node, v reflect.Value, path string) {
 	switch {
 	case n.Kind == Unreadable:
-		d.fail(path, n.Line, n.Column, "%s", n.Text)
+		d.fail(path, n.File, n.Line, n.Column, "%s", n.Text)
 		return
 	case n.Kind == Null:
 		return
@@ -90,7 +92,7 @@ func (d *decoder) value(n *Node, v reflect.Value, path string) {
 		if n.Kind != String && n.Kind != Number && n.Kind != Bool {
 			d.wrongKind(n, path, reflect.TypeFor[string]())
 		} else if err := text.UnmarshalText([]byte(n.Text)); err != nil {
-			d.fail(path, n.Line, n.Column, "%v", err)
+			d.fail(path, n.File, n.Line, n.Column, "%v", err)
 		}
 		return
 	}
@@ -114,7 +116,7 @@ func (d *decoder) value(n *Node, v reflect.Value, path string) {
 	case want == Number:
 		i, err := strconv.Atoi(n.Text)
 		if err != nil {
-			d.fail(path, n.Line, n.Column, "%s is not a whole number (allowed: digits)", quote(n.Text))
+			d.fail(path, n.File, n.Line, n.Column, "%s is not a whole number (allowed: digits)", quote(n.Text))
 			return
 		}
 		v.SetInt(int64(i))
@@ -138,7 +140,7 @@ func (d *decoder) wrongKind(n *Node, path string, wanted reflect.Type) {
 	case want == String && (n.Kind == Number || n.Kind == Bool):
 		allowed += ", which this becomes in quotes"
 	}
-	d.fail(path, n.Line, n.Column, "is %s (allowed: %s)", n.Kind, allowed)
+	d.fail(path, n.File, n.Line, n.Column, "is %s (allowed: %s)", n.Kind, allowed)
 }
 
 func (d *decoder) object(n *Node, v reflect.Value, path string) {
@@ -156,7 +158,7 @@ func (d *decoder) object(n *Node, v reflect.Value, path string) {
 		seen[f.Name] = f
 		switch {
 		case index < 0 && f.Value.Kind == Unreadable:
-			d.fail(at, f.Line, f.Column, "%s", f.Value.Text)
+			d.fail(at, f.Value.File, f.Line, f.Column, "%s", f.Value.Text)
 		case index < 0:
 			d.unknownField(f, path, names)
 		default:
@@ -170,7 +172,10 @@ func (d *decoder) givenTwice(f, first *Field, path string) {
 	if first.Line > 0 {
 		where = fmt.Sprintf(", first in line %d", first.Line)
 	}
-	d.fail(path, f.Line, f.Column, "is given twice%s (allowed: once)", where)
+	if first.Value.File != f.Value.File {
+		where += " of " + first.Value.File
+	}
+	d.fail(path, f.Value.File, f.Line, f.Column, "is given twice%s (allowed: once)", where)
 }
 
 // field is value, and guards against a scalar that would be taken for an absent one.
@@ -179,7 +184,7 @@ func (d *decoder) field(n *Node, v reflect.Value, path string) {
 	d.value(n, v, path)
 	scalar := n.Kind == String || n.Kind == Number
 	if scalar && v.IsZero() && len(d.errs) == before {
-		d.fail(path, n.Line, n.Column, "is %s (allowed: leave it out, or give a value)", cmp.Or(n.Text, "empty"))
+		d.fail(path, n.File, n.Line, n.Column, "is %s (allowed: leave it out, or give a value)", cmp.Or(n.Text, "empty"))
 	}
 }
 
@@ -189,7 +194,7 @@ func (d *decoder) unknownField(f *Field, path string, names []string) {
 		guess = ", did you mean " + name + "?"
 		d.markUnread(fieldPath(path, name))
 	}
-	d.fail(fieldPath(path, f.Name), f.Line, f.Column, "unknown field%s (allowed: %s)", guess, strings.Join(names, ", "))
+	d.fail(fieldPath(path, f.Name), f.Value.File, f.Line, f.Column, "unknown field%s (allowed: %s)", guess, strings.Join(names, ", "))
 }
 
 // structField is one that a document can give, by its name there.

@@ -1,6 +1,9 @@
 package route
 
-import "cmp"
+import (
+	"cmp"
+	"slices"
+)
 
 // withDefaults returns u with what it leaves out filled in.
 func (u Uplink) withDefaults() Uplink {
@@ -83,4 +86,14 @@ func (h RecordHeaders) over(base RecordHeaders) RecordHeaders {
 func (b TokenBucket) withDefaults() TokenBucket {
 	b.TokensPerFill = cmp.Or(b.TokensPerFill, 1)
 	return b
+}
+
+// Topics returns the topics of all routes, each once, in order.
+func (c Config) Topics() []string {
+	var topics []string
+	for _, r := range c.Routes {
+		topics = append(topics, r.over(c.Defaults).Topic)
+	}
+	slices.Sort(topics)
+	return slices.Compact(topics)
 }

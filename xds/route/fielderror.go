@@ -13,8 +13,9 @@ type FieldError struct {
 	Path string
 	// Message says what is wrong and, in brackets, what is allowed; one line.
 	Message string
-	// Line and Column say where that is, or the nearest thing around it, counted from 1. Both are 0 when the
-	// document's syntax keeps no positions.
+	// File, Line and Column say where that is, or the nearest thing around it, counted from 1. They are "" and 0 when
+	// the document's syntax keeps no positions.
+	File         string
 	Line, Column int
 }
 

@@ -35,7 +35,8 @@ type Node struct {
 	Items []Node
 	// Fields are those of an Object, in order and with duplicates.
 	Fields []Field
-	// Line and Column are where the value begins, counted from 1; 0 when unknown.
+	// File, Line and Column are where the value begins, counted from 1; "" and 0 when unknown.
+	File         string
 	Line, Column int
 }
 
@@ -47,13 +48,12 @@ type Field struct {
 	Value        Node
 }
 
-// Position returns the line and column of the value at path, or of the innermost value around it when the
-// document has none there.
-func (n *Node) Position(path string) (line, column int) {
+// Locate fills in where the field of e stands, or the innermost value around it when the document has none there.
+func (n *Node) Locate(e *FieldError) {
+	path := e.Path
 	for at := n; at != nil; at, path = at.child(path) {
-		line, column = at.Line, at.Column
+		e.File, e.Line, e.Column = at.File, at.Line, at.Column
 	}
-	return line, column
 }
 
 // child returns the node that the first step of path leads to, nil when there is none, and the path's rest.

@@ -282,13 +282,19 @@ func (h RecordHeaders) validate(r *report, path string, base RecordHeaders) {
 }
 
 func (b TokenBucket) validate(r *report, path string) {
-	if b.MaxTokens < 1 || b.MaxTokens > maxTokens {
+	switch {
+	case b.MaxTokens == 0:
+		r.addf(fieldPath(path, "max_tokens"), "is missing (allowed: 1 to %d)", maxTokens)
+	case b.MaxTokens < 0 || b.MaxTokens > maxTokens:
 		r.addf(fieldPath(path, "max_tokens"), "is %d (allowed: 1 to %d)", b.MaxTokens, maxTokens)
 	}
 	if b.TokensPerFill < 0 || b.TokensPerFill > maxTokens {
 		r.addf(fieldPath(path, "tokens_per_fill"), "is %d (allowed: 1 to %d)", b.TokensPerFill, maxTokens)
 	}
-	if b.FillInterval < minFillInterval || b.FillInterval > maxFillInterval {
+	switch {
+	case b.FillInterval == 0:
+		r.addf(fieldPath(path, "fill_interval"), "is missing (allowed: %s to %s)", minFillInterval, maxFillInterval)
+	case b.FillInterval < minFillInterval || b.FillInterval > maxFillInterval:
 		r.addf(fieldPath(path, "fill_interval"), "is %s (allowed: %s to %s)", b.FillInterval, minFillInterval, maxFillInterval)
 	}
 }

@@ -194,11 +194,11 @@ func (s *Source) read() (data []byte, changed bool, err error) {
 }
 
 func (s *Source) parse(data []byte) (route.Config, error) {
-	config, err := routefile.Parse(s.path, data)
+	config, err := routefile.Parse(routefile.File{Name: s.path, Text: data})
 	if err != nil {
 		return route.Config{}, err
 	}
-	for _, w := range routefile.Warnings(s.path, data) {
+	for _, w := range routefile.Warnings(routefile.File{Name: s.path, Text: data}) {
 		s.log.Warn("routes can hardly be meant so", "at", w.Error())
 	}
 	return config, nil

@@ -27,7 +27,7 @@ func TestErrors(t *testing.T) {
 				t.Fatal(err)
 			}
 			document, want, _ := strings.Cut(string(content), separator)
-			_, err = Parse("routes.yaml", []byte(document))
+			_, err = Parse(File{"routes.yaml", []byte(document)})
 			if err == nil {
 				t.Fatal("no error")
 			}

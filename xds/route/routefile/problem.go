@@ -9,7 +9,6 @@ import (
 
 // Problem is something wrong with one field of a file.
 type Problem struct {
-	File string
 	route.FieldError
 }
 
@@ -45,10 +44,10 @@ func (e Errors) Unwrap() []error {
 	return errs
 }
 
-func problems(name string, errs []route.FieldError) []Problem {
+func problems(errs []route.FieldError) []Problem {
 	var all []Problem
 	for _, e := range errs {
-		all = append(all, Problem{File: name, FieldError: e})
+		all = append(all, Problem{e})
 	}
 	return all
 }

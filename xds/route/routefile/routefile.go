@@ -1,52 +1,96 @@
 // Package routefile reads route documents that people write: YAML, of which JSON is a part, with every error at
-// its line and column.
+// its file, line and column.
 package routefile
 
 import (
-	"fmt"
-	"os"
-
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
-// Load reads, decodes and validates the file at path. What is wrong inside it is an Errors.
+// Load reads, decodes and validates the document at path: a file, or a directory (see Read). What is wrong inside it is an
+// Errors.
 func Load(path string) (route.Config, error) {
-	data, err := os.ReadFile(path)
+	files, err := Read(path)
 	if err != nil {
-		return route.Config{}, fmt.Errorf("read routes: %w", err)
+		return route.Config{}, err
 	}
-	return Parse(path, data)
+	return Parse(files...)
 }
 
-// Parse decodes and validates the document in data; name is what errors call it. Whatever is wrong comes back
-// at once, as an Errors.
-func Parse(name string, data []byte) (route.Config, error) {
-	c, _, err := parse(name, data)
+// Parse decodes and validates the document that the files make together: their routes one after another, and uplink and
+// defaults from whichever has them, once. Errors count routes over all files. Whatever is wrong comes back at once, as an
+// Errors.
+func Parse(files ...File) (route.Config, error) {
+	c, _, err := parse(files)
 	return c, err
 }
 
 // Warnings returns what is allowed and can hardly be meant in the document that Parse reads (see
 // route.Config.Warnings); nil for one that Parse refuses.
-func Warnings(name string, data []byte) []Problem {
-	c, doc, err := parse(name, data)
+func Warnings(files ...File) []Problem {
+	c, doc, err := parse(files)
 	if err != nil {
 		return nil
 	}
 	warnings := c.Warnings()
 	for i := range warnings {
-		warnings[i].Line, warnings[i].Column = doc.Position(warnings[i].Path)
+		doc.Locate(&warnings[i])
 	}
-	return problems(name, warnings)
+	return problems(warnings)
 }
 
-func parse(name string, data []byte) (route.Config, route.Node, error) {
-	doc, fault := readYAML(data)
-	if fault != nil {
-		return route.Config{}, doc, Errors{{File: name, FieldError: *fault}}
+func parse(files []File) (route.Config, route.Node, error) {
+	var docs []route.Node
+	var faults []route.FieldError
+	for _, f := range files {
+		doc, fault := readYAML(f)
+		if fault != nil {
+			faults = append(faults, *fault)
+		}
+		docs = append(docs, doc)
 	}
+	if faults != nil {
+		return route.Config{}, route.Node{}, Errors(problems(faults))
+	}
+	doc := join(docs)
 	c, errs := route.Decode(doc)
 	if len(errs) > 0 {
-		return route.Config{}, doc, Errors(problems(name, errs))
+		return route.Config{}, doc, Errors(problems(errs))
 	}
 	return c, doc, nil
+}
+
+// join makes one document of those of several files. What is no group of fields, and a second uplink or defaults, is left
+// in for route.Decode to complain of.
+func join(docs []route.Node) route.Node {
+	if len(docs) == 1 {
+		return docs[0]
+	}
+	whole := docs[0]
+	whole.Fields = nil
+	var routes *route.Field
+	for _, doc := range docs {
+		switch {
+		case doc.Kind == route.Null:
+			continue
+		case doc.Kind != route.Object:
+			return doc
+		case whole.Kind != route.Object:
+			whole = route.Node{Kind: route.Object, File: doc.File, Line: doc.Line, Column: doc.Column}
+		}
+		for _, field := range doc.Fields {
+			switch {
+			case field.Name == "routes" && field.Value.Kind == route.Null:
+			case field.Name != "routes" || field.Value.Kind != route.List:
+				whole.Fields = append(whole.Fields, field)
+			case routes == nil:
+				routes = &field
+			default:
+				routes.Value.Items = append(routes.Value.Items[:len(routes.Value.Items):len(routes.Value.Items)], field.Value.Items...)
+			}
+		}
+	}
+	if routes != nil {
+		whole.Fields = append(whole.Fields, *routes)
+	}
+	return whole
 }

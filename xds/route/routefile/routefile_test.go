@@ -22,11 +22,11 @@ func TestQuickstart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data, err := os.ReadFile(quickstart)
+	files, err := Read(quickstart)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if warnings := Warnings(quickstart, data); warnings != nil {
+	if warnings := Warnings(files...); warnings != nil {
 		t.Errorf("warnings: %v", warnings)
 	}
 	table, err := route.Compile(c)
@@ -140,14 +140,14 @@ routes:
       path: /leads
 `
 	var got []string
-	for _, warning := range Warnings("routes.yaml", []byte(document)) {
+	for _, warning := range Warnings(File{"routes.yaml", []byte(document)}) {
 		got = append(got, warning.Error())
 	}
 	want := []string{"routes.yaml:9:7: routes[1].match: never matches: routes[0] (all) comes before it and takes all that it would"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := Warnings("routes.yaml", []byte("routes: 1")); got != nil {
+	if got := Warnings(File{"routes.yaml", []byte("routes: 1")}); got != nil {
 		t.Errorf("warnings of what is refused: %v", got)
 	}
 }
@@ -157,7 +157,7 @@ func TestOffIsText(t *testing.T) {
 	for text, want := range map[string]route.Spool{
 		"on": route.SpoolOn, "off": route.SpoolOff, `"off"`: route.SpoolOff, "'on'": route.SpoolOn, "!!str off": route.SpoolOff,
 	} {
-		c, err := Parse("routes.yaml", []byte("uplink: {spool: "+text+"}\nroutes: []\n"))
+		c, err := Parse(File{"routes.yaml", []byte("uplink: {spool: "+text+"}\nroutes: []\n")})
 		if err != nil || c.Uplink.Spool != want {
 			t.Errorf("%s is %q, error %v; want %q", text, c.Uplink.Spool, err, want)
 		}
@@ -174,7 +174,7 @@ routes:
     match: {path: /b, hosts: *hosts}
     topic: t
 `
-	c, err := Parse("routes.yaml", []byte(document))
+	c, err := Parse(File{"routes.yaml", []byte(document)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +184,7 @@ routes:
 }
 
 func TestErrorsUnwrap(t *testing.T) {
-	_, err := Parse("routes.yaml", []byte("routes:\n  - {name: a, match: {path: b}, topic: t}\n"))
+	_, err := Parse(File{"routes.yaml", []byte("routes:\n  - {name: a, match: {path: b}, topic: t}\n")})
 	var problem Problem
 	if !errors.As(err, &problem) || problem.File != "routes.yaml" || problem.Line != 2 || problem.Column != 29 {
 		t.Errorf("no Problem with its position in %#v", err)
@@ -205,7 +205,7 @@ func TestNotText(t *testing.T) {
 		"a: é\x00":                           "f:1:5: not text: a control character, or not UTF-8",
 		strings.Repeat("#", maxBytes) + "\n": "f:1:1: the document has 16777217 bytes (allowed: at most 16777216)",
 	} {
-		if _, err := Parse("f", []byte(document)); err == nil || err.Error() != want {
+		if _, err := Parse(File{"f", []byte(document)}); err == nil || err.Error() != want {
 			t.Errorf("%.20q: error %v, want %s", document, err, want)
 		}
 	}
@@ -225,7 +225,7 @@ func FuzzParse(f *testing.F) {
 		f.Add([]byte(document))
 	}
 	f.Fuzz(func(t *testing.T, document []byte) {
-		c, err := Parse("routes.yaml", document)
+		c, err := Parse(File{"routes.yaml", document})
 		if err != nil {
 			for line := range strings.SplitSeq(err.Error(), "\n") {
 				if !strings.HasPrefix(line, "routes.yaml:") || strings.HasPrefix(line, "routes.yaml:0:") {
@@ -234,7 +234,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		Warnings("routes.yaml", document)
+		Warnings(File{"routes.yaml", document})
 		written, err := json.Marshal(c)
 		if err != nil {
 			t.Fatal(err)

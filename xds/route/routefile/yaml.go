@@ -23,8 +23,16 @@ const (
 	maxDepth = 32
 )
 
-// readYAML returns the one document in data, or why there is none.
-func readYAML(data []byte) (route.Node, *route.FieldError) {
+// readYAML returns the one document in a file, or why there is none.
+func readYAML(f File) (route.Node, *route.FieldError) {
+	doc, fault := readDocument(f.Text, f.Name)
+	if fault != nil {
+		fault.File = f.Name
+	}
+	return doc, fault
+}
+
+func readDocument(data []byte, file string) (route.Node, *route.FieldError) {
 	if len(data) > maxBytes {
 		return fault(1, 1, "the document has %d bytes (allowed: at most %d)", len(data), maxBytes)
 	}
@@ -37,7 +45,7 @@ func readYAML(data []byte) (route.Node, *route.FieldError) {
 	}
 	var doc, next yaml.Node
 	if err := loader.Load(&doc); errors.Is(err, io.EOF) {
-		return route.Node{Kind: route.Null, Line: 1, Column: 1}, nil
+		return route.Node{Kind: route.Null, File: file, Line: 1, Column: 1}, nil
 	} else if err != nil {
 		return syntaxFault(err)
 	}
@@ -46,7 +54,7 @@ func readYAML(data []byte) (route.Node, *route.FieldError) {
 	} else if !errors.Is(err, io.EOF) {
 		return syntaxFault(err)
 	}
-	var c converter
+	c := converter{file: file}
 	n := c.node(doc.Content[0], 0)
 	if c.fault != nil {
 		return route.Node{}, c.fault
@@ -90,6 +98,7 @@ func notText(data []byte) (line, column int, found bool) {
 
 // converter makes route.Nodes of YAML's, with aliases expanded.
 type converter struct {
+	file  string
 	nodes int
 	fault *route.FieldError
 }
@@ -104,7 +113,7 @@ func (c *converter) node(n *yaml.Node, depth int) route.Node {
 	if c.fault != nil {
 		return route.Node{}
 	}
-	made := route.Node{Line: n.Line, Column: n.Column}
+	made := route.Node{File: c.file, Line: n.Line, Column: n.Column}
 	switch tag := n.ShortTag(); {
 	case n.Kind == yaml.AliasNode:
 		return c.node(n.Alias, depth+1)
@@ -127,7 +136,7 @@ func (c *converter) fields(n *yaml.Node, depth int) []route.Field {
 	var fields []route.Field
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := n.Content[i]
-		field := route.Field{Name: key.Value, Line: key.Line, Column: key.Column}
+		field := route.Field{Name: key.Value, Line: key.Line, Column: key.Column, Value: route.Node{File: c.file}}
 		switch {
 		case key.ShortTag() == "!!merge":
 			field.Value.Text = "keys are not merged (allowed: defaults, for what routes have in common)"
