@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -27,6 +28,7 @@ import (
 	"github.com/marceloboeira/crowd/xds"
 	"github.com/marceloboeira/crowd/xds/route"
 	"github.com/marceloboeira/crowd/xds/route/routefile"
+	"github.com/marceloboeira/crowd/xds/route/schema"
 )
 
 // version is set when building.
@@ -39,6 +41,8 @@ const usage = `crowd answers HTTP requests inside Envoy and stores them in Kafka
   crowd xds                  hands routes to Envoys
   crowd routes check FILE…   says everything that is wrong with routes files
   crowd routes explain       says which route a request takes, and why
+  crowd routes diff A B      says what is different for requests with B in the place of A
+  crowd routes schema        prints the JSON Schema of routes files, for editors
   crowd spool dump DIR       lists what a collector that does not run has not delivered
   crowd spool verify DIR     reads all of it, and says what is wrong with it
   crowd tail TOPIC           prints what lands in a topic
@@ -62,7 +66,11 @@ func untilSignal() (context.Context, context.CancelFunc) {
 // errUsage is a command line that cannot be understood, and about which everything has been said.
 var errUsage = errors.New("usage")
 
-// run returns the exit status: 0, 1 for what went wrong, 2 for a command line that cannot be understood.
+// errDiffers is not an error, but the status that diff(1) ends with.
+var errDiffers = errors.New("differs")
+
+// run returns the exit status: 0, 1 for what went wrong, 2 for a command line that cannot be understood. Of routes diff:
+// 0 for no difference, 1 for some, 2 for what went wrong.
 func run(args []string, stdout, stderr io.Writer) int {
 	err := command(args, stdout, stderr)
 	switch {
@@ -70,6 +78,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return 0
 	case errors.Is(err, errUsage):
 		return 2
+	case errors.Is(err, errDiffers):
+		return 1
 	}
 	fmt.Fprintln(stderr, "crowd:", err)
 	return 1
@@ -287,10 +297,55 @@ func runRoutes(args []string, stdout, stderr io.Writer) error {
 			return checkRoutes(args[1:], stdout, stderr)
 		case "explain":
 			return explainRoutes(args[1:], stdout, stderr)
+		case "diff":
+			return diffRoutes(args[1:], stdout, stderr)
+		case "schema":
+			_, err := stdout.Write(schema.JSON)
+			return err
 		}
 	}
-	fmt.Fprint(stderr, "usage: crowd routes check FILE…\n       crowd routes explain 'METHOD URL' [flags]\n")
+	fmt.Fprint(stderr, "usage: crowd routes check FILE…\n       crowd routes explain 'METHOD URL' [flags]\n"+
+		"       crowd routes diff A B\n       crowd routes schema\n")
 	return errUsage
+}
+
+// diffRoutes ends as diff(1) does.
+func diffRoutes(args []string, stdout, stderr io.Writer) error {
+	f := newFlags("routes diff", "A B", stderr)
+	paths, err := f.parse(args, 2, 2, "two files or directories, A and B")
+	if err != nil {
+		return err
+	}
+	var documents []route.Config
+	for _, path := range paths {
+		config, err := routefile.Load(path)
+		if err != nil {
+			fmt.Fprintln(stderr, "crowd:", err)
+			return errUsage
+		}
+		documents = append(documents, config)
+	}
+	changes := route.Diff(documents[0], documents[1])
+	for _, c := range changes {
+		name := "route " + c.Route + ": "
+		if c.Route == "" {
+			name = ""
+		}
+		switch c.Kind {
+		case route.Added:
+			fmt.Fprintf(stdout, "+ %sadded\n", name)
+		case route.Removed:
+			fmt.Fprintf(stdout, "- %sremoved\n", name)
+		case route.Moved:
+			fmt.Fprintf(stdout, "~ %stried in place %s instead of %s\n", name, c.After, c.Before)
+		default:
+			fmt.Fprintf(stdout, "~ %s%s: %s → %s\n", name, c.Field, cmp.Or(c.Before, "nothing"), cmp.Or(c.After, "nothing"))
+		}
+	}
+	if len(changes) > 0 {
+		return errDiffers
+	}
+	return nil
 }
 
 func checkRoutes(args []string, stdout, stderr io.Writer) error {

@@ -12,6 +12,16 @@ import (
 func TestRoutesCommands(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "good.yaml")
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	directory, other := t.TempDir(), filepath.Join(t.TempDir(), "other.yaml")
+	for path, text := range map[string]string{
+		other:                              strings.Replace(absorbRoutes, "name: leads", "name: others", 1) + "defaults: {ack_timeout: 2s}\n",
+		filepath.Join(directory, "1.yaml"): "defaults: {topic: t}\nroutes: [{name: a, match: {path: /a}}]\n",
+		filepath.Join(directory, "2.yaml"): "routes: [{name: b, match: {path: /a}}]\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := os.WriteFile(good, []byte(absorbRoutes), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -30,6 +40,14 @@ func TestRoutesCommands(t *testing.T) {
 		"taken":      {[]string{"routes", "explain", "POST http://x/orders/1?a=b", "--routes", good}, 0, []string{"leads", "✓ orders"}},
 		"gRPC":       {[]string{"routes", "explain", "POST http://x/leads", "--routes", good, "-H", "content-type: application/grpc"}, 0, []string{"never absorbed", "no route"}},
 		"not taken":  {[]string{"routes", "explain", "GET http://x/leads", "--routes", good}, 0, []string{"no route"}},
+		"directory": {[]string{"routes", "check", directory}, 0, []string{
+			filepath.Join(directory, "2.yaml") + ":1:", "never matches: routes[0] (a)", directory + ": 2 routes"}},
+		"the same": {[]string{"routes", "diff", good, good}, 0, nil},
+		"differs": {[]string{"routes", "diff", good, other}, 1, []string{
+			"+ route others: added", "- route leads: removed", "~ route orders: ack_timeout: \"5s\" → \"2s\""}},
+		"no diff":    {[]string{"routes", "diff", good, bad}, 2, []string{bad + ":2:"}},
+		"one file":   {[]string{"routes", "diff", good}, 2, []string{"want two files"}},
+		"schema":     {[]string{"routes", "schema"}, 0, []string{`"$schema"`, "path_template"}},
 		"no request": {[]string{"routes", "explain", "leads", "--routes", good}, 1, []string{"want a method and a URL"}},
 		"no method":  {[]string{"routes", "explain", " http://x/leads", "--routes", good}, 1, []string{"want a method and a URL"}},
 		"no quotes":  {[]string{"routes", "explain", "POST", "http://x/leads"}, 2, []string{"want one 'METHOD URL', not \"POST http://x/leads\""}},

@@ -27,7 +27,7 @@ type Uplink struct {
 	Cluster string `json:"cluster,omitempty"`
 	// Streams is to how many collectors each worker keeps a stream; default 2, at most 8.
 	Streams int `json:"streams,omitempty"`
-	// Spool says whether the collectors have one; default on. Where it is off no route can have LevelDisk.
+	// Spool says whether the collectors have one; default on. Where it is off no route can have ack: disk.
 	Spool Spool `json:"spool,omitempty"`
 	// MaxBufferBytes bounds what one worker holds: request bodies not yet whole, records not yet sent and
 	// records not yet acknowledged. Default 64 MiB, at most 256 MiB. Beyond it requests are shed with 503.
@@ -63,11 +63,10 @@ type Policy struct {
 	// Ack is where a record must be before the client is answered; default memory. A mirrored request waits for
 	// nothing, and its route has no level, timeout or answer of its own.
 	Ack Level `json:"ack,omitempty"`
-	// AckTimeout is how long a request waits for LevelDisk or LevelKafka before the client is told 503 with
-	// Retry-After, although its record may still get there; default 5s, at most 1h. LevelMemory waits for
-	// nothing. Envoy's stream_idle_timeout, by default 5 minutes, ends a request too.
+	// AckTimeout is how long a request waits for ack: disk or kafka before the client is told 503 with Retry-After,
+	// although its record may still get there; default 5s, at most 1h. With ack: memory it waits for nothing. Envoy's stream_idle_timeout, by default 5 minutes, ends a request too.
 	AckTimeout Duration `json:"ack_timeout,omitempty"`
-	// MaxBody is the longest body taken; default 1 MiB, at most MaxMaxBody. Beyond it: 413, or no record of a mirrored
+	// MaxBody is the longest body taken; default 1 MiB, at most 32 MiB. Beyond it: 413, or no record of a mirrored
 	// request.
 	MaxBody Size `json:"max_body,omitempty"`
 	// Answer is what the client gets; default 200 {"status":"OK"} as application/json;charset=UTF-8.
@@ -144,7 +143,8 @@ type AnswerHeader struct {
 type RecordHeaders struct {
 	// Allow names what is recorded; default: everything. Give [] for nothing.
 	Allow []string `json:"allow,omitzero"`
-	// Deny names what is not recorded although allowed; default DefaultDeny. Give [] for nothing.
+	// Deny names what is not recorded although allowed; default authorization, cookie and proxy-authorization. Give []
+	// for nothing.
 	Deny []string `json:"deny,omitzero"`
 }
 
