@@ -14,7 +14,7 @@ func TestRoutesCommands(t *testing.T) {
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
 	directory, other := t.TempDir(), filepath.Join(t.TempDir(), "other.yaml")
 	for path, text := range map[string]string{
-		other:                              strings.Replace(absorbRoutes, "name: leads", "name: others", 1) + "defaults: {ack_timeout: 2s}\n",
+		other:                              strings.Replace(absorbRoutes, "name: leads", "name: others", 1) + "uplink: {streams: 3}\n",
 		filepath.Join(directory, "1.yaml"): "defaults: {topic: t}\nroutes: [{name: a, match: {path: /a}}]\n",
 		filepath.Join(directory, "2.yaml"): "routes: [{name: b, match: {path: /a}}]\n",
 	} {
@@ -44,7 +44,7 @@ func TestRoutesCommands(t *testing.T) {
 			filepath.Join(directory, "2.yaml") + ":1:", "never matches: routes[0] (a)", directory + ": 2 routes"}},
 		"the same": {[]string{"routes", "diff", good, good}, 0, nil},
 		"differs": {[]string{"routes", "diff", good, other}, 1, []string{
-			"+ route others: added", "- route leads: removed", "~ route orders: ack_timeout: \"5s\" → \"2s\""}},
+			"+ route others: added", "- route leads: removed", "~ uplink.streams: 2 → 3"}},
 		"no diff":    {[]string{"routes", "diff", good, bad}, 2, []string{bad + ":2:"}},
 		"one file":   {[]string{"routes", "diff", good}, 2, []string{"want two files"}},
 		"schema":     {[]string{"routes", "schema"}, 0, []string{`"$schema"`, "path_template"}},
