@@ -1,6 +1,7 @@
 package route
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +155,38 @@ func TestWarnings(t *testing.T) {
 			Match{Path: "/a", Headers: jsonOnly},
 			Match{Path: "/a", Headers: []ValueMatch{{Name: "content-type", Prefix: new("application/json")}}}, false,
 		},
+		"wildcard of host":  {Match{Path: "/a", Hosts: []string{"*.b"}}, Match{Path: "/a", Hosts: []string{"x.a.b", "*.a.b"}}, true},
+		"one host left":     {Match{Path: "/a", Hosts: []string{"*.b"}}, Match{Path: "/a", Hosts: []string{"x.b", "b"}}, false},
+		"prefix of host":    {Match{Path: "/a", Hosts: []string{"a.*"}}, Match{Path: "/a", Hosts: []string{"a.b.*", "a.c"}}, true},
+		"host of all":       {Match{Path: "/a", Hosts: []string{"a"}}, Match{Path: "/a"}, false},
+		"fewer methods":     {Match{Path: "/a", Methods: []string{"GET", "POST"}}, Match{Path: "/a", Methods: post}, true},
+		"more methods":      {Match{Path: "/a", Methods: post}, Match{Path: "/a", Methods: []string{"GET", "POST"}}, false},
+		"more conditions":   {Match{Path: "/a", Headers: jsonOnly}, Match{Path: "/a", Headers: append(jsonOnly[:1:1], ValueMatch{Name: "x"})}, true},
+		"present, of exact": {Match{Path: "/a", Headers: []ValueMatch{{Name: "content-type"}}}, Match{Path: "/a", Headers: jsonOnly}, true},
+		"prefix, of exact": {
+			Match{Path: "/a", Headers: []ValueMatch{{Name: "content-type", Prefix: new("application/")}}}, Match{Path: "/a", Headers: jsonOnly}, true,
+		},
+		"regex, of exact": {
+			Match{Path: "/a", Headers: []ValueMatch{{Name: "content-type", SafeRegex: new(".*/json")}}}, Match{Path: "/a", Headers: jsonOnly}, true,
+		},
+		"same parameter": {
+			Match{Path: "/a", QueryParameters: []ValueMatch{{Name: "p"}}}, Match{Path: "/a", QueryParameters: []ValueMatch{{Name: "p", Exact: new("")}}}, true,
+		},
+		"parameter's case": {
+			Match{Path: "/a", QueryParameters: []ValueMatch{{Name: "p"}}}, Match{Path: "/a", QueryParameters: []ValueMatch{{Name: "P"}}}, false,
+		},
+		"template of path":           {Match{PathTemplate: "/a/{b}"}, Match{Path: "/a/1"}, true},
+		"template of template":       {Match{PathTemplate: "/a/{b}/*"}, Match{PathTemplate: "/{a}/b/c"}, false},
+		"wider template":             {Match{PathTemplate: "/{a}/*/**"}, Match{PathTemplate: "/a/b/c/{d}"}, true},
+		"rest of prefix":             {Match{PathTemplate: "/a/**"}, Match{Prefix: "/a/b"}, true},
+		"rest of shorter prefix":     {Match{PathTemplate: "/a/**"}, Match{Prefix: "/a"}, false},
+		"one segment of prefix":      {Match{PathTemplate: "/a/*"}, Match{Prefix: "/a/b"}, false},
+		"prefix of template":         {Match{Prefix: "/a/"}, Match{PathTemplate: "/a/{b}"}, true},
+		"longer prefix of template":  {Match{Prefix: "/a/b"}, Match{PathTemplate: "/a/{b}"}, false},
+		"prefix of regex":            {Match{Prefix: "/a"}, Match{SafeRegex: "/ab?c"}, true},
+		"regex of path":              {Match{SafeRegex: "/a[0-9]+"}, Match{Path: "/a12"}, true},
+		"regex of template":          {Match{SafeRegex: ".*"}, Match{PathTemplate: "/{a}"}, false},
+		"regex that is the template": {Match{SafeRegex: "/a"}, Match{PathTemplate: "/a"}, false},
 		"present, in two ways": {
 			Match{Path: "/a", Headers: []ValueMatch{{Name: "x"}}},
 			Match{Path: "/a", Headers: []ValueMatch{{Name: "X", Present: new(true)}}}, true,
@@ -174,5 +207,59 @@ func TestWarnings(t *testing.T) {
 		if diff := cmp.Diff(want, c.Warnings()); diff != "" && !(want == nil && len(c.Warnings()) == 0) {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
+	}
+}
+
+func TestWarningsOfContradictions(t *testing.T) {
+	absent := new(false)
+	for name, test := range map[string]struct {
+		route Route
+		want  string
+	}{
+		"tunnels":   {Route{Match: Match{Methods: []string{"CONNECT"}}}, "routes[0].match: never matches: a tunnel (CONNECT) has no end to wait for, and is never absorbed"},
+		"not only":  {Route{Match: Match{Methods: []string{"CONNECT", "GET"}}}, ""},
+		"upgrades":  {Route{Match: Match{Headers: []ValueMatch{{Name: "Upgrade"}}}}, "routes[0].match: never matches: an upgrade has no end to wait for, and is never absorbed"},
+		"header":    {Route{Match: Match{Headers: []ValueMatch{{Name: "x"}, {Name: "X", Present: absent}}}}, "routes[0].match: never matches: its conditions on the header x exclude each other"},
+		"values":    {Route{Match: Match{Headers: []ValueMatch{{Name: "x", Exact: new("1")}, {Name: "x", Prefix: new("2")}}}}, "routes[0].match: never matches: its conditions on the header x exclude each other"},
+		"one value": {Route{Match: Match{Headers: []ValueMatch{{Name: "x", Exact: new("12")}, {Name: "x", Prefix: new("1")}, {Name: "x"}}}}, ""},
+		"parameter": {Route{Match: Match{QueryParameters: []ValueMatch{{Name: "p", Present: absent}, {Name: "p"}}}}, "routes[0].match: never matches: its conditions on the query parameter p exclude each other"},
+		"nothing":   {Route{Policy: Policy{Sample: new(Percent(0))}}, "routes[0].sample: is 0%: the route takes nothing"},
+		"some":      {Route{Policy: Policy{Sample: new(Percent(1))}}, ""},
+	} {
+		test.route.Name, test.route.Topic, test.route.Match.Path = "r", "t", "/"
+		c := Config{Routes: []Route{test.route}}
+		got := ""
+		for _, w := range c.Warnings() {
+			got += w.Error()
+		}
+		if got != test.want {
+			t.Errorf("%s: %q, want %q", name, got, test.want)
+		}
+	}
+}
+
+// A sample leaves something to later routes.
+func TestSamplesHideNothing(t *testing.T) {
+	c := Config{Defaults: Policy{Topic: "t"}, Routes: []Route{
+		{Name: "some", Match: Match{Prefix: "/"}, Policy: Policy{Sample: new(Percent(999_999))}},
+		{Name: "rest", Match: Match{Path: "/a"}},
+	}}
+	if got := c.Warnings(); got != nil {
+		t.Errorf("%v", got)
+	}
+}
+
+// Thousands of routes on one path and host must not take minutes to compare.
+func TestWarningsOfManyAlike(t *testing.T) {
+	c := Config{Defaults: Policy{Topic: "t"}}
+	for i := range 10_000 {
+		c.Routes = append(c.Routes, Route{Name: fmt.Sprint(i), Match: Match{Path: "/", Headers: []ValueMatch{{Name: "x", Exact: new(fmt.Sprint(i))}}}})
+	}
+	began := time.Now()
+	if got := c.Warnings(); got != nil {
+		t.Errorf("%v", got[0])
+	}
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("took %v", took)
 	}
 }
