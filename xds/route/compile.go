@@ -70,8 +70,9 @@ func Compile(c Config) (*Table, error) {
 	}
 	t := &Table{uplink: c.Uplink.withDefaults(), rules: make([]Rule, len(c.Routes))}
 	defaults := c.withDefaults()
+	shared := sharing{texts: map[string]Text{}, recorded: compileRecorded(RecordHeaders{})}
 	for i, route := range c.Routes {
-		rule, err := compileRule(i, route.Name, route.Match, route.over(defaults))
+		rule, err := shared.compileRule(i, route.Name, route.Match, route.over(defaults))
 		if err != nil {
 			panic(fmt.Sprintf("BUG: routes[%d] is valid and does not compile: %v", i, err))
 		}
@@ -86,8 +87,34 @@ func (t *Table) Uplink() Uplink {
 	return t.uplink
 }
 
+// sharing keeps what thousands of routes have in common, most often by default, from being there thousands of times: the
+// filter's garbage collector looks at all of a table again and again.
+type sharing struct {
+	texts map[string]Text
+	// headers are those of the last route, and recorded what came of them.
+	headers  RecordHeaders
+	recorded recorded
+}
+
+func (s *sharing) text(format string) (Text, error) {
+	if t, ok := s.texts[format]; ok {
+		return t, nil
+	}
+	t, err := parseText(format)
+	s.texts[format] = t
+	return t, err
+}
+
+func (s *sharing) recordedOf(h RecordHeaders) recorded {
+	same := (h.Allow == nil) == (s.headers.Allow == nil) && slices.Equal(h.Allow, s.headers.Allow) && slices.Equal(h.Deny, s.headers.Deny)
+	if !same {
+		s.headers, s.recorded = h, compileRecorded(h)
+	}
+	return s.recorded
+}
+
 // compileRule compiles the route of this number; p has every default filled in.
-func compileRule(number int, name string, m Match, p Policy) (rule Rule, err error) {
+func (s *sharing) compileRule(number int, name string, m Match, p Policy) (rule Rule, err error) {
 	rule = Rule{
 		Name:        name,
 		Mode:        p.Mode,
@@ -100,7 +127,7 @@ func compileRule(number int, name string, m Match, p Policy) (rule Rule, err err
 		number:      number,
 		methods:     slices.Clone(m.Methods),
 		sample:      *p.Sample,
-		recorded:    compileRecorded(p.RecordHeaders),
+		recorded:    s.recordedOf(p.RecordHeaders),
 	}
 	if p.Mode == ModeMirror {
 		rule.Ack = LevelMemory
@@ -108,14 +135,14 @@ func compileRule(number int, name string, m Match, p Policy) (rule Rule, err err
 	if p.RateLimit != nil {
 		rule.RateLimit = new(p.RateLimit.withDefaults())
 	}
-	if rule.Body, err = parseText(*p.Answer.Body); err != nil {
+	if rule.Body, err = s.text(*p.Answer.Body); err != nil {
 		return Rule{}, err
 	}
 	if rule.Body.empty() {
 		rule.ContentType = ""
 	}
 	for _, h := range p.Answer.Headers {
-		value, err := parseText(h.Value)
+		value, err := s.text(h.Value)
 		if err != nil {
 			return Rule{}, err
 		}

@@ -23,7 +23,13 @@ func Decode(doc Node) (Config, []FieldError) {
 			File:    doc.File, Line: doc.Line, Column: doc.Column,
 		}}
 	}
-	d := decoder{fields: map[reflect.Type][]structField{}, unread: map[string]bool{}}
+	d := decoder{fields: map[reflect.Type][]structField{}}
+	d.value(&doc, reflect.ValueOf(&c).Elem(), "")
+	if d.errs == nil && c.Validate() == nil {
+		return c, nil
+	}
+	// Once more, for the sake of the paths.
+	c, d = Config{}, decoder{paths: true, fields: d.fields, unread: map[string]bool{}}
 	d.value(&doc, reflect.ValueOf(&c).Elem(), "")
 	for _, e := range c.Validate() {
 		if !d.overlapsUnread(e.Path) {
@@ -38,6 +44,7 @@ func Decode(doc Node) (Config, []FieldError) {
 }
 
 type decoder struct {
+	paths
 	errs   []FieldError
 	fields map[reflect.Type][]structField
 	// unread holds the path of all that could not be read (true) and of what is around it (false).
@@ -52,6 +59,9 @@ func (d *decoder) fail(path, file string, line, column int, format string, args 
 }
 
 func (d *decoder) markUnread(path string) {
+	if !d.paths {
+		return
+	}
 	d.unread[path] = true
 	for path != "" {
 		path = parentPath(path)
@@ -107,7 +117,7 @@ func (d *decoder) value(n *Node, v reflect.Value, path string) {
 	case want == List:
 		v.Set(reflect.MakeSlice(v.Type(), len(n.Items), len(n.Items)))
 		for i := range n.Items {
-			d.value(&n.Items[i], v.Index(i), itemPath(path, i))
+			d.value(&n.Items[i], v.Index(i), d.item(path, i))
 		}
 	case want == String:
 		v.SetString(n.Text)
@@ -145,22 +155,20 @@ func (d *decoder) wrongKind(n *Node, path string, wanted reflect.Type) {
 
 func (d *decoder) object(n *Node, v reflect.Value, path string) {
 	fields := d.fieldsOf(v.Type())
-	names := fieldNames(fields)
-	seen := make(map[string]*Field, len(n.Fields))
 	for i := range n.Fields {
 		f := &n.Fields[i]
-		at := fieldPath(path, f.Name)
-		index := slices.Index(names, f.Name)
-		if first, again := seen[f.Name]; again {
-			d.givenTwice(f, first, at)
+		at := d.paths.field(path, f.Name)
+		named := func(other Field) bool { return other.Name == f.Name }
+		if first := slices.IndexFunc(n.Fields[:i], named); first >= 0 {
+			d.givenTwice(f, &n.Fields[first], at)
 			continue
 		}
-		seen[f.Name] = f
+		index := slices.IndexFunc(fields, func(known structField) bool { return known.name == f.Name })
 		switch {
 		case index < 0 && f.Value.Kind == Unreadable:
 			d.fail(at, f.Value.File, f.Line, f.Column, "%s", f.Value.Text)
 		case index < 0:
-			d.unknownField(f, path, names)
+			d.unknownField(f, path, fieldNames(fields))
 		default:
 			d.field(&f.Value, v.FieldByIndex(fields[index].index), at)
 		}
@@ -192,9 +200,9 @@ func (d *decoder) unknownField(f *Field, path string, names []string) {
 	guess := ""
 	if name := nearest(f.Name, names); name != "" {
 		guess = ", did you mean " + name + "?"
-		d.markUnread(fieldPath(path, name))
+		d.markUnread(d.paths.field(path, name))
 	}
-	d.fail(fieldPath(path, f.Name), f.Value.File, f.Line, f.Column, "unknown field%s (allowed: %s)", guess, strings.Join(names, ", "))
+	d.fail(d.paths.field(path, f.Name), f.Value.File, f.Line, f.Column, "unknown field%s (allowed: %s)", guess, strings.Join(names, ", "))
 }
 
 // structField is one that a document can give, by its name there.

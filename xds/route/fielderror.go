@@ -37,10 +37,13 @@ func joinErrors(found []FieldError) error {
 }
 
 // report gathers what is wrong.
-type report []FieldError
+type report struct {
+	paths
+	errs []FieldError
+}
 
 func (r *report) addf(path, format string, args ...any) {
-	*r = append(*r, FieldError{Path: path, Message: fmt.Sprintf(format, args...)})
+	r.errs = append(r.errs, FieldError{Path: path, Message: fmt.Sprintf(format, args...)})
 }
 
 // add reports err, if there is one.
@@ -50,8 +53,15 @@ func (r *report) add(path string, err error) {
 	}
 }
 
-func fieldPath(parent, name string) string {
-	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" || name == "" {
+// paths makes the paths of fields, or does without: those of a large document take longer than anything else, and only
+// mistakes need them.
+type paths bool
+
+func (p paths) field(parent, name string) string {
+	switch {
+	case !bool(p):
+		return ""
+	case strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" || name == "":
 		name = quote(name)
 	}
 	if parent == "" {
@@ -60,7 +70,10 @@ func fieldPath(parent, name string) string {
 	return parent + "." + name
 }
 
-func itemPath(parent string, i int) string {
+func (p paths) item(parent string, i int) string {
+	if !p {
+		return ""
+	}
 	return parent + "[" + strconv.Itoa(i) + "]"
 }
 

@@ -2,10 +2,11 @@ package route
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"unicode/utf8"
+	"io"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // maxDepth is more than any document of the language needs.
@@ -29,67 +30,60 @@ func jsonNode(data []byte) (Node, error) {
 	if len(bytes.TrimSpace(data)) == 0 {
 		return Node{Kind: Null}, nil
 	}
-	if !utf8.Valid(data) {
-		return Node{}, errors.New("not UTF-8")
-	}
-	// Checked whole first, so that what follows meets no syntax error.
-	if err := json.Unmarshal(data, new(json.RawMessage)); err != nil {
-		if at := (*json.SyntaxError)(nil); errors.As(err, &at) {
-			return Node{}, fmt.Errorf("byte %d: %w", at.Offset, err)
-		}
-		return Node{}, err
-	}
-	tokens := json.NewDecoder(bytes.NewReader(data))
-	tokens.UseNumber()
-	return readJSON(tokens, 0)
-}
-
-func readJSON(tokens *json.Decoder, depth int) (Node, error) {
-	if depth > maxDepth {
-		return Node{}, fmt.Errorf("nested deeper than %d", maxDepth)
-	}
-	token, err := tokens.Token()
+	// Decode tells people of duplicates.
+	tokens := jsontext.NewDecoder(bytes.NewBuffer(data), jsontext.AllowDuplicateNames(true))
+	n, err := readJSON(tokens, 0)
 	if err != nil {
 		return Node{}, err
 	}
-	switch token := token.(type) {
-	case bool:
-		return Node{Kind: Bool, Text: fmt.Sprint(token)}, nil
-	case json.Number:
-		return Node{Kind: Number, Text: token.String()}, nil
-	case string:
-		return Node{Kind: String, Text: token}, nil
-	case json.Delim:
-		return readJSONGroup(tokens, token, depth)
+	if _, err := tokens.ReadToken(); !errors.Is(err, io.EOF) {
+		return Node{}, fmt.Errorf("byte %d: something follows the document", tokens.InputOffset())
 	}
-	return Node{Kind: Null}, nil
+	return n, nil
 }
 
-// readJSONGroup reads the rest of what open began.
-func readJSONGroup(tokens *json.Decoder, open json.Delim, depth int) (Node, error) {
-	n := Node{Kind: List}
-	if open == '{' {
-		n.Kind = Object
+func readJSON(tokens *jsontext.Decoder, depth int) (Node, error) {
+	if depth > maxDepth {
+		return Node{}, fmt.Errorf("nested deeper than %d", maxDepth)
 	}
-	for tokens.More() {
-		name := ""
-		if n.Kind == Object {
-			token, err := tokens.Token()
+	token, err := tokens.ReadToken()
+	if err != nil {
+		return Node{}, err
+	}
+	switch token.Kind() {
+	case jsontext.KindTrue, jsontext.KindFalse:
+		return Node{Kind: Bool, Text: token.String()}, nil
+	case jsontext.KindNumber:
+		return Node{Kind: Number, Text: token.String()}, nil
+	case jsontext.KindString:
+		return Node{Kind: String, Text: token.String()}, nil
+	case jsontext.KindBeginArray:
+		n := Node{Kind: List}
+		for tokens.PeekKind() != jsontext.KindEndArray {
+			item, err := readJSON(tokens, depth+1)
 			if err != nil {
 				return Node{}, err
 			}
-			name = token.(string)
+			n.Items = append(n.Items, item)
 		}
-		value, err := readJSON(tokens, depth+1)
-		if err != nil {
-			return Node{}, err
+		_, err := tokens.ReadToken()
+		return n, err
+	case jsontext.KindBeginObject:
+		n := Node{Kind: Object}
+		for tokens.PeekKind() != jsontext.KindEndObject {
+			name, err := tokens.ReadToken()
+			if err != nil {
+				return Node{}, err
+			}
+			text := name.String() // valid until the next token
+			value, err := readJSON(tokens, depth+1)
+			if err != nil {
+				return Node{}, err
+			}
+			n.Fields = append(n.Fields, Field{Name: text, Value: value})
 		}
-		if n.Kind == Object {
-			n.Fields = append(n.Fields, Field{Name: name, Value: value})
-		} else {
-			n.Items = append(n.Items, value)
-		}
+		_, err := tokens.ReadToken()
+		return n, err
 	}
-	_, err := tokens.Token()
-	return n, err
+	return Node{Kind: Null}, nil
 }

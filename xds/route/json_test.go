@@ -107,9 +107,9 @@ func TestParseJSONErrors(t *testing.T) {
 		"null":                  {"the document is empty (allowed: routes, and with them uplink and defaults)"},
 		"{}":                    {"routes: is missing (allowed: a list of routes, [] for none)"},
 		"[]":                    {"is a list (allowed: a group of fields: uplink, defaults, routes)"},
-		`{"routes":[]`:          {"read routes as JSON: byte 12: unexpected end of JSON input"},
-		`{"routes":[]} {}`:      {"read routes as JSON: byte 15: invalid character '{' after top-level value"},
-		"{\"routes\":\"\xff\"}": {"read routes as JSON: not UTF-8"},
+		`{"routes":[]`:          {"read routes as JSON: jsontext: unexpected EOF after offset 12"},
+		`{"routes":[]} {}`:      {"read routes as JSON: byte 15: something follows the document"},
+		"{\"routes\":\"\xff\"}": {"read routes as JSON: jsontext: invalid UTF-8 within \"/routes\" after offset 11"},
 		strings.Repeat("[", 40) + strings.Repeat("]", 40): {"read routes as JSON: nested deeper than 32"},
 		`{"Routes":[]}`: {
 			"Routes: unknown field, did you mean routes? (allowed: uplink, defaults, routes)",

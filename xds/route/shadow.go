@@ -18,24 +18,24 @@ func (c Config) Warnings() []FieldError {
 	if err != nil {
 		return nil
 	}
-	var r report
+	r := report{paths: true}
 	comparisons := 0
 	for i := range table.rules {
 		rule := &table.rules[i]
-		at := fieldPath(itemPath("routes", i), "match")
+		at := r.field(r.item("routes", i), "match")
 		if why := rule.contradiction(); why != "" {
 			r.addf(at, "never matches: %s", why)
 			continue
 		}
 		if rule.sample == 0 {
-			r.addf(fieldPath(itemPath("routes", i), "sample"), "is 0%%: the route takes nothing")
+			r.addf(r.field(r.item("routes", i), "sample"), "is 0%%: the route takes nothing")
 			continue
 		}
 		if first := table.covering(rule, &comparisons); first != nil {
 			r.addf(at, "never matches: routes[%d] (%s) comes before it and takes all that it would", first.number, first.Name)
 		}
 	}
-	return r
+	return r.errs
 }
 
 // contradiction returns why no request can match, "" if one can.

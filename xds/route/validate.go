@@ -35,40 +35,47 @@ const alphanumerics = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 // Each message says what is allowed. Positions are not filled in.
 func (c Config) Validate() []FieldError {
 	var r report
-	c.Uplink.validate(&r, "uplink")
-	c.validateBuffer(&r)
-	c.Defaults.validate(&r, "defaults", builtIn(), c.Uplink.Spool)
+	if c.validate(&r); r.errs != nil {
+		r = report{paths: true}
+		c.validate(&r)
+	}
+	return r.errs
+}
+
+func (c Config) validate(r *report) {
+	c.Uplink.validate(r, "uplink")
+	c.validateBuffer(r)
+	c.Defaults.validate(r, "defaults", builtIn(), c.Uplink.Spool)
 	if c.Routes == nil {
 		r.addf("routes", "is missing (allowed: a list of routes, [] for none)")
 	}
 	names, defaults := make(map[string]int, len(c.Routes)), c.withDefaults()
 	for i, route := range c.Routes {
-		path := itemPath("routes", i)
-		route.validate(&r, path, defaults, c.Uplink.Spool)
+		path := r.item("routes", i)
+		route.validate(r, path, defaults, c.Uplink.Spool)
 		if first, taken := names[route.Name]; taken {
-			r.addf(fieldPath(path, "name"), "%s is the name of routes[%d] too (allowed: a name of its own)", quote(route.Name), first)
+			r.addf(r.field(path, "name"), "%s is the name of routes[%d] too (allowed: a name of its own)", quote(route.Name), first)
 		} else if route.Name != "" {
 			names[route.Name] = i
 		}
 	}
-	return r
 }
 
 func (u Uplink) validate(r *report, path string) {
 	if strings.ContainsFunc(u.Cluster, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		r.addf(fieldPath(path, "cluster"), "%s is not a cluster's name (allowed: printable ASCII without spaces)", quote(u.Cluster))
+		r.addf(r.field(path, "cluster"), "%s is not a cluster's name (allowed: printable ASCII without spaces)", quote(u.Cluster))
 	}
 	if u.Streams < 0 || u.Streams > maxStreams {
-		r.addf(fieldPath(path, "streams"), "is %d (allowed: 1 to %d)", u.Streams, maxStreams)
+		r.addf(r.field(path, "streams"), "is %d (allowed: 1 to %d)", u.Streams, maxStreams)
 	}
-	r.add(fieldPath(path, "spool"), checkSpool(u.Spool))
-	validateSize(r, fieldPath(path, "max_buffer_bytes"), u.MaxBufferBytes, maxMaxBufferBytes)
-	validateSize(r, fieldPath(path, "max_batch_bytes"), u.MaxBatchBytes, maxMaxBatchBytes)
+	r.add(r.field(path, "spool"), checkSpool(u.Spool))
+	validateSize(r, r.field(path, "max_buffer_bytes"), u.MaxBufferBytes, maxMaxBufferBytes)
+	validateSize(r, r.field(path, "max_batch_bytes"), u.MaxBatchBytes, maxMaxBatchBytes)
 	if full := u.withDefaults(); full.MaxBatchBytes > full.MaxBufferBytes {
-		r.addf(fieldPath(path, "max_batch_bytes"), "is %s, more than max_buffer_bytes (allowed: at most %s)", full.MaxBatchBytes, full.MaxBufferBytes)
+		r.addf(r.field(path, "max_batch_bytes"), "is %s, more than max_buffer_bytes (allowed: at most %s)", full.MaxBatchBytes, full.MaxBufferBytes)
 	}
 	if u.UnreachableTimeout < 0 {
-		r.addf(fieldPath(path, "unreachable_timeout"), "is %s (allowed: more than 0s)", u.UnreachableTimeout)
+		r.addf(r.field(path, "unreachable_timeout"), "is %s (allowed: more than 0s)", u.UnreachableTimeout)
 	}
 }
 
@@ -103,12 +110,12 @@ func validateAckTimeout(r *report, path string, timeout Duration) {
 
 // validate checks a route that takes from d what it leaves out.
 func (route Route) validate(r *report, path string, d Policy, spool Spool) {
-	r.add(fieldPath(path, "name"), checkName(route.Name))
-	route.Match.validate(r, fieldPath(path, "match"))
+	r.add(r.field(path, "name"), checkName(route.Name))
+	route.Match.validate(r, r.field(path, "match"))
 	route.Policy.validate(r, path, d, spool)
 	full := route.over(d)
 	if full.Topic == "" {
-		r.addf(fieldPath(path, "topic"), "is missing (allowed: the name of a Kafka topic, here or in defaults)")
+		r.addf(r.field(path, "topic"), "is missing (allowed: the name of a Kafka topic, here or in defaults)")
 	}
 	route.validateKey(r, path, full)
 	if full.Mode == ModeMirror {
@@ -117,7 +124,7 @@ func (route Route) validate(r *report, path string, d Policy, spool Spool) {
 			is    bool
 		}{{"ack", route.Ack != ""}, {"ack_timeout", route.AckTimeout != 0}, {"answer", route.Answer != nil}} {
 			if given.is {
-				r.addf(fieldPath(path, given.field), "means nothing with mode: mirror, as the upstream answers (allowed: mode: absorb, or leave it out)")
+				r.addf(r.field(path, given.field), "means nothing with mode: mirror, as the upstream answers (allowed: mode: absorb, or leave it out)")
 			}
 		}
 	}
@@ -130,7 +137,10 @@ func (route Route) validateKey(r *report, path string, full Policy) {
 	if err != nil {
 		return // complained of where it is written
 	}
-	at := fieldPath(path, "key")
+	if len(key) == 0 {
+		return
+	}
+	at := r.field(path, "key")
 	recorded, template := compileRecorded(full.RecordHeaders), pathTemplate(nil)
 	if route.Match.PathTemplate != "" {
 		if template, err = parseTemplate(route.Match.PathTemplate); err != nil {
@@ -152,21 +162,21 @@ func (route Route) validateKey(r *report, path string, full Policy) {
 // validate checks a policy that takes from base what it leaves out.
 func (p Policy) validate(r *report, path string, base Policy, spool Spool) {
 	if p.Mode != "" {
-		r.add(fieldPath(path, "mode"), new(Mode).UnmarshalText([]byte(p.Mode)))
+		r.add(r.field(path, "mode"), new(Mode).UnmarshalText([]byte(p.Mode)))
 	}
-	r.add(fieldPath(path, "topic"), checkTopic(p.Topic))
+	r.add(r.field(path, "topic"), checkTopic(p.Topic))
 	_, err := parseKey(p.Key)
-	r.add(fieldPath(path, "key"), err)
-	r.add(fieldPath(path, "ack"), checkAck(p.Ack, spool))
-	validateAckTimeout(r, fieldPath(path, "ack_timeout"), p.AckTimeout)
-	validateSize(r, fieldPath(path, "max_body"), p.MaxBody, MaxMaxBody)
-	p.Answer.validate(r, fieldPath(path, "answer"), base.Answer)
-	p.RecordHeaders.validate(r, fieldPath(path, "record_headers"), base.RecordHeaders)
+	r.add(r.field(path, "key"), err)
+	r.add(r.field(path, "ack"), checkAck(p.Ack, spool))
+	validateAckTimeout(r, r.field(path, "ack_timeout"), p.AckTimeout)
+	validateSize(r, r.field(path, "max_body"), p.MaxBody, MaxMaxBody)
+	p.Answer.validate(r, r.field(path, "answer"), base.Answer)
+	p.RecordHeaders.validate(r, r.field(path, "record_headers"), base.RecordHeaders)
 	if p.Sample != nil && *p.Sample > whole {
-		r.addf(fieldPath(path, "sample"), "is %s (allowed: 0%% to 100%%)", p.Sample)
+		r.addf(r.field(path, "sample"), "is %s (allowed: 0%% to 100%%)", p.Sample)
 	}
 	if p.RateLimit != nil {
-		p.RateLimit.validate(r, fieldPath(path, "rate_limit"))
+		p.RateLimit.validate(r, r.field(path, "rate_limit"))
 	}
 }
 
@@ -218,23 +228,23 @@ func (a *Answer) validate(r *report, path string, base *Answer) {
 	}
 	full := a.over(base)
 	if a.Status != 0 && (a.Status < 200 || a.Status > 299) {
-		r.addf(fieldPath(path, "status"), "is %d (allowed: 200 to 299)", a.Status)
+		r.addf(r.field(path, "status"), "is %d (allowed: 200 to 299)", a.Status)
 	}
 	if (full.Status == 204 || full.Status == 205) && *full.Body != "" {
 		r.addf(path, `has status %d, which goes without a body (allowed: body: "")`, full.Status)
 	}
 	if a.Body != nil {
 		_, err := parseText(*a.Body)
-		r.add(fieldPath(path, "body"), err)
+		r.add(r.field(path, "body"), err)
 	}
 	if strings.ContainsFunc(a.ContentType, isControl) {
-		r.addf(fieldPath(path, "content_type"), "%s has a control character (allowed: a media type such as text/plain)", quote(a.ContentType))
+		r.addf(r.field(path, "content_type"), "%s has a control character (allowed: a media type such as text/plain)", quote(a.ContentType))
 	}
 	if len(a.Headers) > maxAnswerHeaders {
-		r.addf(fieldPath(path, "headers"), "has %d headers (allowed: at most %d)", len(a.Headers), maxAnswerHeaders)
+		r.addf(r.field(path, "headers"), "has %d headers (allowed: at most %d)", len(a.Headers), maxAnswerHeaders)
 	}
 	for i, h := range a.Headers {
-		h.validate(r, itemPath(fieldPath(path, "headers"), i))
+		h.validate(r, r.item(r.field(path, "headers"), i))
 	}
 }
 
@@ -248,15 +258,15 @@ var ownHeaders = map[string]string{
 func (h AnswerHeader) validate(r *report, path string) {
 	switch whose, own := ownHeaders[strings.ToLower(h.Name)]; {
 	case own:
-		r.addf(fieldPath(path, "name"), "%s cannot be given: %s (allowed: other headers)", quote(h.Name), whose)
+		r.addf(r.field(path, "name"), "%s cannot be given: %s (allowed: other headers)", quote(h.Name), whose)
 	default:
-		r.add(fieldPath(path, "name"), checkToken(h.Name))
+		r.add(r.field(path, "name"), checkToken(h.Name))
 	}
 	_, err := parseText(h.Value)
 	if err == nil && strings.ContainsFunc(h.Value, isControl) {
 		err = fmt.Errorf("%s has a control character (allowed: printable characters)", quote(h.Value))
 	}
-	r.add(fieldPath(path, "value"), err)
+	r.add(r.field(path, "value"), err)
 }
 
 // validate checks lists of which those left out come from base.
@@ -268,7 +278,7 @@ func (h RecordHeaders) validate(r *report, path string, base RecordHeaders) {
 		for i, name := range list.names {
 			if bare := strings.TrimSuffix(name, "*"); name != "*" {
 				if err := checkToken(bare); err != nil {
-					r.addf(itemPath(fieldPath(path, list.field), i), "%s is not a header's name (allowed: a name, or how names begin and *)", quote(name))
+					r.addf(r.item(r.field(path, list.field), i), "%s is not a header's name (allowed: a name, or how names begin and *)", quote(name))
 				}
 			}
 		}
@@ -276,7 +286,7 @@ func (h RecordHeaders) validate(r *report, path string, base RecordHeaders) {
 	denied := compileNames(h.over(base).Deny)
 	for i, name := range h.Allow {
 		if lower := strings.ToLower(name); !strings.HasSuffix(name, "*") && denied.has(lower) {
-			r.addf(itemPath(fieldPath(path, "allow"), i), "%s is denied too (allowed: what deny, by default %s, does not name)", quote(name), strings.Join(DefaultDeny(), ", "))
+			r.addf(r.item(r.field(path, "allow"), i), "%s is denied too (allowed: what deny, by default %s, does not name)", quote(name), strings.Join(DefaultDeny(), ", "))
 		}
 	}
 }
@@ -284,18 +294,18 @@ func (h RecordHeaders) validate(r *report, path string, base RecordHeaders) {
 func (b TokenBucket) validate(r *report, path string) {
 	switch {
 	case b.MaxTokens == 0:
-		r.addf(fieldPath(path, "max_tokens"), "is missing (allowed: 1 to %d)", maxTokens)
+		r.addf(r.field(path, "max_tokens"), "is missing (allowed: 1 to %d)", maxTokens)
 	case b.MaxTokens < 0 || b.MaxTokens > maxTokens:
-		r.addf(fieldPath(path, "max_tokens"), "is %d (allowed: 1 to %d)", b.MaxTokens, maxTokens)
+		r.addf(r.field(path, "max_tokens"), "is %d (allowed: 1 to %d)", b.MaxTokens, maxTokens)
 	}
 	if b.TokensPerFill < 0 || b.TokensPerFill > maxTokens {
-		r.addf(fieldPath(path, "tokens_per_fill"), "is %d (allowed: 1 to %d)", b.TokensPerFill, maxTokens)
+		r.addf(r.field(path, "tokens_per_fill"), "is %d (allowed: 1 to %d)", b.TokensPerFill, maxTokens)
 	}
 	switch {
 	case b.FillInterval == 0:
-		r.addf(fieldPath(path, "fill_interval"), "is missing (allowed: %s to %s)", minFillInterval, maxFillInterval)
+		r.addf(r.field(path, "fill_interval"), "is missing (allowed: %s to %s)", minFillInterval, maxFillInterval)
 	case b.FillInterval < minFillInterval || b.FillInterval > maxFillInterval:
-		r.addf(fieldPath(path, "fill_interval"), "is %s (allowed: %s to %s)", b.FillInterval, minFillInterval, maxFillInterval)
+		r.addf(r.field(path, "fill_interval"), "is %s (allowed: %s to %s)", b.FillInterval, minFillInterval, maxFillInterval)
 	}
 }
 
@@ -317,30 +327,30 @@ func (m Match) validate(r *report, path string) {
 	} else if len(given) > 1 {
 		r.addf(path, "has %s (allowed: exactly one of path, prefix, path_template, safe_regex)", strings.Join(given, " and "))
 	}
-	r.add(fieldPath(path, "path"), checkPath(m.Path))
-	r.add(fieldPath(path, "prefix"), checkPath(m.Prefix))
+	r.add(r.field(path, "path"), checkPath(m.Path))
+	r.add(r.field(path, "prefix"), checkPath(m.Prefix))
 	if m.PathTemplate != "" {
 		_, err := parseTemplate(m.PathTemplate)
-		r.add(fieldPath(path, "path_template"), err)
+		r.add(r.field(path, "path_template"), err)
 	}
 	if m.SafeRegex != "" {
 		_, err := compileRegex(m.SafeRegex)
-		r.add(fieldPath(path, "safe_regex"), err)
+		r.add(r.field(path, "safe_regex"), err)
 	}
 	for i, host := range m.Hosts {
 		_, err := parseHost(host)
-		r.add(itemPath(fieldPath(path, "hosts"), i), err)
+		r.add(r.item(r.field(path, "hosts"), i), err)
 	}
 	for i, method := range m.Methods {
 		if !isToken(method) || method != strings.ToUpper(method) {
-			r.addf(itemPath(fieldPath(path, "methods"), i), "%s is not a method (allowed: an HTTP method in upper case, such as POST)", quote(method))
+			r.addf(r.item(r.field(path, "methods"), i), "%s is not a method (allowed: an HTTP method in upper case, such as POST)", quote(method))
 		}
 	}
 	for i, header := range m.Headers {
-		header.validate(r, itemPath(fieldPath(path, "headers"), i), checkHeaderName)
+		header.validate(r, r.item(r.field(path, "headers"), i), checkHeaderName)
 	}
 	for i, parameter := range m.QueryParameters {
-		parameter.validate(r, itemPath(fieldPath(path, "query_parameters"), i), checkParameterName)
+		parameter.validate(r, r.item(r.field(path, "query_parameters"), i), checkParameterName)
 	}
 }
 
@@ -358,7 +368,7 @@ func checkPath(path string) error {
 }
 
 func (h ValueMatch) validate(r *report, path string, checkName func(string) error) {
-	r.add(fieldPath(path, "name"), checkName(h.Name))
+	r.add(r.field(path, "name"), checkName(h.Name))
 	var given []string
 	if h.Exact != nil {
 		given = append(given, "exact")
@@ -366,13 +376,13 @@ func (h ValueMatch) validate(r *report, path string, checkName func(string) erro
 	if h.Prefix != nil {
 		given = append(given, "prefix")
 		if *h.Prefix == "" {
-			r.addf(fieldPath(path, "prefix"), "is empty (allowed: some text, or present: true instead)")
+			r.addf(r.field(path, "prefix"), "is empty (allowed: some text, or present: true instead)")
 		}
 	}
 	if h.SafeRegex != nil {
 		given = append(given, "safe_regex")
 		_, err := compileRegex(*h.SafeRegex)
-		r.add(fieldPath(path, "safe_regex"), err)
+		r.add(r.field(path, "safe_regex"), err)
 	}
 	if h.Present != nil {
 		given = append(given, "present")

@@ -157,7 +157,7 @@ func TestOffIsText(t *testing.T) {
 	for text, want := range map[string]route.Spool{
 		"on": route.SpoolOn, "off": route.SpoolOff, `"off"`: route.SpoolOff, "'on'": route.SpoolOn, "!!str off": route.SpoolOff,
 	} {
-		c, err := Parse(File{"routes.yaml", []byte("uplink: {spool: "+text+"}\nroutes: []\n")})
+		c, err := Parse(File{"routes.yaml", []byte("uplink: {spool: " + text + "}\nroutes: []\n")})
 		if err != nil || c.Uplink.Spool != want {
 			t.Errorf("%s is %q, error %v; want %q", text, c.Uplink.Spool, err, want)
 		}
