@@ -81,6 +81,10 @@ overload: build ## Offer three times what Kafka takes for OVERLOAD (5m)
 bench: ## Run the Go benchmarks
 	go test -run '^$$' -bench . -benchmem $(units)
 
+.PHONY: cost
+cost: build ## Compare what requests cost Envoy: 10 routes and 10,000, with the filter and without
+	go test -run '^$$' -bench . -benchtime 1x -timeout 10m ./e2e
+
 ##@ Keep in order
 
 # The content of the work tree under git's name for it, dirty or not, without touching the index.

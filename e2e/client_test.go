@@ -109,6 +109,21 @@ func (r *request) send(ctx context.Context, client *http.Client, base string) an
 	}
 }
 
+// text sends a request without a body and returns what the answer says.
+func (r *request) text(t testing.TB, client *http.Client, base string) (status int, text string, err error) {
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+r.path, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	response, err := client.Do(q)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(body), err
+}
+
 // newClient returns a client with one connection, HTTP/1.1 or HTTP/2 with prior knowledge.
 func newClient(http2 bool) *http.Client {
 	protocols := new(http.Protocols)

@@ -157,3 +157,30 @@ func BenchmarkRoutes(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkPassThrough compares an Envoy that is configured by hand, and forwards requests to a backend, with the same one
+// with the filter in it, whose routes take other requests.
+func BenchmarkPassThrough(b *testing.B) {
+	filtered := newFilterStack(b)
+	bootstrap := filtered.bootstrap("127.0.0.1:1")
+	filtered.start(withStaticFilter(b, bootstrap, `{"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads"}]}`))
+	bare := newFilterStack(b)
+	bare.start(withoutFilter(b, bootstrap))
+	var sides [2]*side
+	for i, s := range []*stack{bare, filtered} {
+		sides[i] = &side{
+			name: []string{"bare", "filtered"}[i], pid: s.envoy.PID(), status: http.StatusOK, request: posts(b, s.gateway+"/other", "shop.example"),
+		}
+	}
+	compareCosts(b, sides)
+}
+
+// withoutFilter puts one that is never created in the filter's place.
+func withoutFilter(b *testing.B, bootstrap []byte) []byte {
+	b.Helper()
+	return withFilter(b, bootstrap, func(filter map[string]any) {
+		delete(filter, "configDiscovery")
+		filter["disabled"] = true
+		filter["typed_config"] = map[string]any{"@type": "type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors"}
+	})
+}

@@ -205,7 +205,7 @@ func TestInvalidPluginConfiguration(t *testing.T) {
 }
 
 // newFilterStack is a stack with routes and nothing else.
-func newFilterStack(t *testing.T) *stack {
+func newFilterStack(t testing.TB) *stack {
 	t.Helper()
 	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
 	s.addCollectors(1)
@@ -249,7 +249,7 @@ func (s *stack) post(path string) string {
 }
 
 // filterConfig is the filter with its configuration, as Envoy takes it.
-func filterConfig(t *testing.T, document string) map[string]any {
+func filterConfig(t testing.TB, document string) map[string]any {
 	t.Helper()
 	return map[string]any{
 		"@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
@@ -265,7 +265,7 @@ func filterConfig(t *testing.T, document string) map[string]any {
 }
 
 // withStaticFilter puts the filter into a bootstrap with its configuration, in place of its discovery.
-func withStaticFilter(t *testing.T, bootstrap []byte, document string) []byte {
+func withStaticFilter(t testing.TB, bootstrap []byte, document string) []byte {
 	t.Helper()
 	return withFilter(t, bootstrap, func(filter map[string]any) {
 		delete(filter, "configDiscovery")
@@ -274,7 +274,7 @@ func withStaticFilter(t *testing.T, bootstrap []byte, document string) []byte {
 }
 
 // withFilter edits the filter in a bootstrap that has it by discovery.
-func withFilter(t *testing.T, bootstrap []byte, edit func(filter map[string]any)) []byte {
+func withFilter(t testing.TB, bootstrap []byte, edit func(filter map[string]any)) []byte {
 	t.Helper()
 	var whole any
 	if err := json.Unmarshal(bootstrap, &whole); err != nil {
