@@ -10,28 +10,35 @@ import (
 	"strings"
 )
 
+// Document is a whole document of some language. Its fields are known by their tags for encoding/json; they are structs,
+// slices, texts (also encoding.TextUnmarshaler), ints, bools and pointers to these.
+type Document interface {
+	// Validate returns everything that is wrong with it, without positions, each time the same.
+	Validate() []FieldError
+}
+
 // Decode reads a document, strictly, and validates it. It returns every error, in the document's order where
-// positions are known; the Config is whole only if there is none.
+// positions are known; what it returns is whole only if there is none.
 //
 // A field may be null, which is as if it were absent. It may not be written as empty or 0 where that would
 // silently become its default. What could not be read is not complained of again as missing.
-func Decode(doc Node) (Config, []FieldError) {
-	var c Config
+func Decode[D Document](doc Node) (D, []FieldError) {
+	var v, empty D
+	d := decoder{fields: map[reflect.Type][]structField{}}
 	if doc.Kind == Null {
-		return c, []FieldError{{
-			Message: "the document is empty (allowed: routes, and with them uplink and defaults)",
-			File:    doc.File, Line: doc.Line, Column: doc.Column,
+		allowed := strings.Join(fieldNames(d.fieldsOf(reflect.TypeFor[D]())), ", ")
+		return empty, []FieldError{{
+			Message: "the document is empty (allowed: " + allowed + ")", File: doc.File, Line: doc.Line, Column: doc.Column,
 		}}
 	}
-	d := decoder{fields: map[reflect.Type][]structField{}}
-	d.value(&doc, reflect.ValueOf(&c).Elem(), "")
-	if d.errs == nil && c.Validate() == nil {
-		return c, nil
+	d.value(&doc, reflect.ValueOf(&v).Elem(), "")
+	if d.errs == nil && v.Validate() == nil {
+		return v, nil
 	}
 	// Once more, for the sake of the paths.
-	c, d = Config{}, decoder{paths: true, fields: d.fields, unread: map[string]bool{}}
-	d.value(&doc, reflect.ValueOf(&c).Elem(), "")
-	for _, e := range c.Validate() {
+	v, d = empty, decoder{paths: true, fields: d.fields, unread: map[string]bool{}}
+	d.value(&doc, reflect.ValueOf(&v).Elem(), "")
+	for _, e := range v.Validate() {
 		if !d.overlapsUnread(e.Path) {
 			doc.Locate(&e)
 			d.errs = append(d.errs, e)
@@ -40,7 +47,7 @@ func Decode(doc Node) (Config, []FieldError) {
 	slices.SortStableFunc(d.errs, func(a, b FieldError) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	return c, d.errs
+	return v, d.errs
 }
 
 type decoder struct {

@@ -19,7 +19,7 @@ func ParseJSON(data []byte) (Config, error) {
 	if err != nil {
 		return Config{}, fmt.Errorf("read routes as JSON: %w", err)
 	}
-	c, errs := Decode(doc)
+	c, errs := Decode[Config](doc)
 	if err := joinErrors(errs); err != nil {
 		return Config{}, err
 	}

@@ -102,9 +102,9 @@ func checkRoundTrip(t *testing.T, c Config) {
 
 func TestParseJSONErrors(t *testing.T) {
 	for document, want := range map[string][]string{
-		"":                      {"the document is empty (allowed: routes, and with them uplink and defaults)"},
-		" \n":                   {"the document is empty (allowed: routes, and with them uplink and defaults)"},
-		"null":                  {"the document is empty (allowed: routes, and with them uplink and defaults)"},
+		"":                      {"the document is empty (allowed: uplink, defaults, routes)"},
+		" \n":                   {"the document is empty (allowed: uplink, defaults, routes)"},
+		"null":                  {"the document is empty (allowed: uplink, defaults, routes)"},
 		"{}":                    {"routes: is missing (allowed: a list of routes, [] for none)"},
 		"[]":                    {"is a list (allowed: a group of fields: uplink, defaults, routes)"},
 		`{"routes":[]`:          {"read routes as JSON: jsontext: unexpected EOF after offset 12"},

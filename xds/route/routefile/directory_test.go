@@ -98,7 +98,7 @@ func TestErrorsOfDirectories(t *testing.T) {
 		},
 		"nothing": {
 			map[string]string{"a.yaml": "", "b.yaml": ""},
-			"a.yaml:1:1: the document is empty (allowed: routes, and with them uplink and defaults)",
+			"a.yaml:1:1: the document is empty (allowed: uplink, defaults, routes)",
 		},
 	} {
 		t.Chdir(directory(t, test.files))

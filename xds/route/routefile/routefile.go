@@ -38,6 +38,20 @@ func Warnings(files ...File) []Problem {
 	return problems(warnings)
 }
 
+// Decode reads a document of another language in the same way, from one file. What is wrong inside it is an Errors.
+func Decode[D route.Document](f File) (D, error) {
+	doc, fault := readYAML(f)
+	if fault != nil {
+		var none D
+		return none, Errors(problems([]route.FieldError{*fault}))
+	}
+	v, errs := route.Decode[D](doc)
+	if len(errs) > 0 {
+		return v, Errors(problems(errs))
+	}
+	return v, nil
+}
+
 func parse(files []File) (route.Config, route.Node, error) {
 	var docs []route.Node
 	var faults []route.FieldError
@@ -52,7 +66,7 @@ func parse(files []File) (route.Config, route.Node, error) {
 		return route.Config{}, route.Node{}, Errors(problems(faults))
 	}
 	doc := join(docs)
-	c, errs := route.Decode(doc)
+	c, errs := route.Decode[route.Config](doc)
 	if len(errs) > 0 {
 		return route.Config{}, doc, Errors(problems(errs))
 	}
