@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"unicode"
@@ -173,6 +174,21 @@ func (l *list) Set(s string) error {
 	return nil
 }
 
+// percent is a flag such as 10%.
+type percent int
+
+func (p *percent) String() string { return strconv.Itoa(int(*p)) + "%" }
+
+func (p *percent) Set(s string) error {
+	digits, sign := strings.CutSuffix(s, "%")
+	n, err := strconv.ParseUint(digits, 10, 7)
+	if !sign || err != nil || n > 100 {
+		return errors.New("want a whole number from 0% to 100%, such as 10%")
+	}
+	*p = percent(n)
+	return nil
+}
+
 func newLog(w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
 }
@@ -232,7 +248,10 @@ func runXDS(args []string, stderr io.Writer) error {
 	var cfg xds.Config
 	f.StringVar(&cfg.Routes, "routes", "", "the routes `file`; changes are followed")
 	f.StringVar(&cfg.Listen, "listen", xds.DefaultListen, "`address` for Envoys")
-	f.StringVar(&cfg.Admin, "admin", xds.DefaultAdmin, "`address` for /metrics, /healthz and /readyz")
+	f.StringVar(&cfg.Admin, "admin", xds.DefaultAdmin, "`address` for /metrics, /healthz, /readyz and /status")
+	f.StringVar(&cfg.Name, "name", "", "the server's name in `crowd xds status` (default the host's)")
+	f.Var((*percent)(&cfg.CanaryPercent), "canary", "the `share` of connected Envoys that get a change first, for example 10% (default all at once)")
+	f.DurationVar(&cfg.CanaryHold, "canary-hold", xds.DefaultCanaryHold, "how long the canaries must have done well before the others get a change")
 	f.StringVar(&cfg.Filter, "filter", "", "crowd.wasm's `path` as Envoys see it")
 	f.StringVar(&cfg.FilterInline, "filter-inline", "", "a crowd.wasm `file` to send to Envoys with the configuration, for trying out")
 	f.StringVar(&cfg.Gateway, "gateway", "", "configure whole Envoys as gateways that listen on this `address`; without it, only the filter")

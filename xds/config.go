@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"time"
 
 	"github.com/marceloboeira/crowd/xds/internal/resources"
 	"github.com/marceloboeira/crowd/xds/route"
@@ -16,6 +18,9 @@ const (
 	DefaultAdmin  = ":18001"
 )
 
+// DefaultCanaryHold is how long `crowd xds` lets canaries prove a change unless told otherwise.
+const DefaultCanaryHold = 30 * time.Second
+
 // GatewayListener is the name of the gateway's listener in Envoy.
 const GatewayListener = resources.ListenerName
 
@@ -25,8 +30,15 @@ type Config struct {
 	Routes string
 	// Listen is the address for Envoys (gRPC, plaintext: encryption is the mesh's); default DefaultListen.
 	Listen string
-	// Admin is the address for /metrics, /healthz and /readyz (HTTP); default DefaultAdmin.
+	// Admin is the address for /metrics, /healthz, /readyz and /status (HTTP); default DefaultAdmin.
 	Admin string
+	// Name tells this server from others in Status; default the host's name.
+	Name string
+
+	// CanaryPercent of a group's connected Envoys, rounded up, get a change first: 0 (none, everybody at once) to 100.
+	CanaryPercent int
+	// CanaryHold is how long the canaries must have done well before the others get the change.
+	CanaryHold time.Duration
 
 	// Filter is the path of crowd.wasm as Envoy sees it. Either this or FilterInline is required.
 	Filter string
@@ -62,12 +74,25 @@ func (c Config) Validate() error {
 	if (c.Filter == "") == (c.FilterInline == "") {
 		errs = append(errs, errors.New("filter: either the path of crowd.wasm as Envoy sees it or a file to send inline is required"))
 	}
+	if c.CanaryPercent < 0 || c.CanaryPercent > 100 {
+		errs = append(errs, fmt.Errorf("canary: %d%% is not a share from 0%% to 100%%", c.CanaryPercent))
+	}
+	if c.CanaryHold < 0 {
+		errs = append(errs, fmt.Errorf("canary-hold: %v is negative", c.CanaryHold))
+	}
 	_, err := c.gateway()
 	return errors.Join(append(errs, err)...)
 }
 
 func (c Config) listen() string { return cmp.Or(c.Listen, DefaultListen) }
-func (c Config) admin() string  { return cmp.Or(c.Admin, DefaultAdmin) }
+func (c Config) name() string {
+	if c.Name != "" {
+		return c.Name
+	}
+	host, _ := os.Hostname() // a server without a name is still told by its address
+	return host
+}
+func (c Config) admin() string { return cmp.Or(c.Admin, DefaultAdmin) }
 
 // gateway returns the gateway that c asks for, or nil. The error joins all that is wrong.
 func (c Config) gateway() (*resources.Gateway, error) {

@@ -11,14 +11,20 @@ import (
 	"net"
 	"os"
 
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/marceloboeira/crowd/xds/internal/resources"
+	"github.com/marceloboeira/crowd/xds/internal/rollout"
 	"github.com/marceloboeira/crowd/xds/internal/server"
 	"github.com/marceloboeira/crowd/xds/internal/source"
 	"github.com/marceloboeira/crowd/xds/route"
 )
+
+// defaultGroup takes every node.
+const defaultGroup = "default"
 
 // Server follows one routes file and serves Envoys.
 type Server struct {
@@ -43,9 +49,13 @@ func New(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Server, 
 	s := &Server{
 		log:      log,
 		registry: registry,
-		server:   server.New(log, registry),
-		filter:   resources.Filter{Path: cfg.Filter},
-		served:   cfg.Served,
+		server: server.New(server.Options{
+			Name:    cfg.name(),
+			Group:   func(*corev3.Node) string { return defaultGroup },
+			Rollout: rollout.Policy{CanaryPercent: cfg.CanaryPercent, Hold: cfg.CanaryHold},
+		}, log, registry),
+		filter: resources.Filter{Path: cfg.Filter},
+		served: cfg.Served,
 	}
 	if s.served == nil {
 		s.served = func(route.Config) {}
@@ -93,15 +103,18 @@ func (s *Server) bind(cfg Config) error {
 // Addr is where Envoys reach the server.
 func (s *Server) Addr() net.Addr { return s.envoys.Addr() }
 
-// AdminAddr is where /metrics, /healthz and /readyz are.
+// AdminAddr is where /metrics, /healthz, /readyz and /status are.
 func (s *Server) AdminAddr() net.Addr { return s.admin.Addr() }
+
+// Status returns what every node has and is to have.
+func (s *Server) Status() Status { return s.server.Status() }
 
 // Run serves, and follows the routes file, until ctx ends, which is no error. Envoys keep what they have.
 func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("xds listening", "address", s.Addr().String(), "admin", s.AdminAddr().String())
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.server.Serve(ctx, s.envoys) })
-	group.Go(func() error { return serveAdmin(ctx, s.admin, s.registry) })
+	group.Go(func() error { return s.server.Serve(ctx, s.envoys, insecure.NewCredentials()) })
+	group.Go(func() error { return serveAdmin(ctx, s.admin, s.registry, s.Status) })
 	group.Go(func() error {
 		s.source.Run(ctx, func(routes route.Config) error {
 			err := s.publish(routes)
@@ -123,5 +136,6 @@ func (s *Server) publish(routes route.Config) error {
 	if err != nil {
 		return err
 	}
-	return s.server.Set(r)
+	_, err = s.server.Offer(defaultGroup, r)
+	return err
 }

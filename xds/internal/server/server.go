@@ -21,9 +21,11 @@ import (
 	xdsserver "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/marceloboeira/crowd/xds/internal/resources"
+	"github.com/marceloboeira/crowd/xds/internal/rollout"
 )
 
 const (
@@ -36,48 +38,73 @@ const (
 	stopGrace = 5 * time.Second
 )
 
-// group is the one snapshot that every Envoy reads from. One that subscribes to the filter only gets only that.
-const group = "crowd"
+// Options are the facts of one server.
+type Options struct {
+	// Name tells this server from others in Status.
+	Name string
+	// Group returns the name of a node's group, and "" for a node that no group takes. It is called under locks, must
+	// not block, and must always say the same of the same node.
+	Group func(*corev3.Node) string
+	// Rollout holds for every group.
+	Rollout rollout.Policy
+	// Good is called with every version that a rollout finished with, of one group after another and without locks.
+	// Default: nobody is told.
+	Good func(group, version string)
+}
 
-type oneGroup struct{}
+// ID makes Options a cache.NodeHash.
+func (o Options) ID(node *corev3.Node) string { return o.Group(node) }
 
-func (oneGroup) ID(*corev3.Node) string { return group }
-
-// Server serves what was last Set. It is safe for concurrent use.
+// Server hands the resources of groups to their nodes. It is safe for concurrent use.
 type Server struct {
-	cache cache.SnapshotCache
-	watch *watch
-	log   *slog.Logger
+	options Options
+	cache   cache.SnapshotCache
+	watch   *watch
+	log     *slog.Logger
 }
 
 // New makes a server that has nothing to serve yet: an Envoy that asks waits.
-func New(logger *slog.Logger, reg prometheus.Registerer) *Server {
+func New(options Options, logger *slog.Logger, reg prometheus.Registerer) *Server {
 	return &Server{
+		options: options,
 		// ADS: resources that refer to each other go out in the order in which Envoy can use them.
-		cache: cache.NewSnapshotCache(true, oneGroup{}, libraryLog(logger)),
+		cache: cache.NewSnapshotCache(true, options, libraryLog(logger)),
 		watch: newWatch(logger, reg),
 		log:   logger,
 	}
 }
 
-// Set replaces what is served. Envoys get the types of which anything changed.
-func (s *Server) Set(r resources.Resources) error {
-	snapshot, err := snapshotOf(r)
-	if err != nil {
-		return fmt.Errorf("serve resources: %w", err)
-	}
-	if err := s.cache.SetSnapshot(context.Background(), group, snapshot); err != nil {
-		return fmt.Errorf("serve resources: %w", err)
-	}
-	return nil
+// Restore says what a group is known to be good with, which its nodes get until more is offered. It must come before
+// the group's first Offer. The version is a hash of all the resources.
+func (s *Server) Restore(group string, r resources.Resources) (version string, err error) {
+	return s.Offer(group, r)
 }
 
-// Serve answers on listener, which it closes, until ctx ends or accepting fails.
-func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
+// Offer begins the rollout of a group's resources, unless they are what it has. The version is a hash of them all.
+func (s *Server) Offer(group string, r resources.Resources) (version string, err error) {
+	snapshot, version, err := snapshotOf(r)
+	if err != nil {
+		return "", fmt.Errorf("serve resources: %w", err)
+	}
+	if err := s.cache.SetSnapshot(context.Background(), group, snapshot); err != nil {
+		return "", fmt.Errorf("serve resources: %w", err)
+	}
+	return version, nil
+}
+
+// Status is what Status returns.
+type Status struct{}
+
+// Status returns what every node has and is to have.
+func (s *Server) Status() Status { return Status{} }
+
+// Serve answers on listener, which it closes, until ctx ends or accepting fails. A Server serves once.
+func (s *Server) Serve(ctx context.Context, listener net.Listener, creds credentials.TransportCredentials) error {
 	// Streams end only when told to; a graceful stop alone would wait for them for ever.
 	streams, endStreams := context.WithCancel(context.WithoutCancel(ctx))
 	defer endStreams()
 	grpcServer := grpc.NewServer(
+		grpc.Creds(creds),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: pingInterval, Timeout: pingTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPingInterval, PermitWithoutStream: true}),
 	)

@@ -32,7 +32,7 @@ type serving struct {
 func serve(t *testing.T) serving {
 	t.Helper()
 	lines := make(chan string, 1000)
-	s := New(slog.New(messageLog{lines}), prometheus.NewRegistry())
+	s := New(Options{Group: func(*corev3.Node) string { return "default" }}, slog.New(messageLog{lines}), prometheus.NewRegistry())
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +41,7 @@ func serve(t *testing.T) serving {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		if err := s.Serve(ctx, listener); err != nil {
+		if err := s.Serve(ctx, listener, insecure.NewCredentials()); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	}()
@@ -85,7 +85,7 @@ func (s serving) awaitLog(t *testing.T, message string) {
 // set serves a document with one route, as a gateway or for the filter alone.
 func (s serving) set(t *testing.T, routeName string, gateway bool) {
 	t.Helper()
-	if err := s.Set(build(t, routeName, gateway)); err != nil {
+	if _, err := s.Offer("default", build(t, routeName, gateway)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -325,7 +325,7 @@ func TestConnectedNodes(t *testing.T) {
 // A version changes with its type's content and with nothing else.
 func TestVersions(t *testing.T) {
 	versions := func(r resources.Resources) map[string]string {
-		snapshot, err := snapshotOf(r)
+		snapshot, _, err := snapshotOf(r)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,26 +17,30 @@ const versionDigits = 16
 
 // snapshotOf gives every type a version of its own, which depends on nothing but content: servers that read the same
 // file agree, and what an Envoy is sent again after a restart is what it has. A type without resources has a version
-// too, so that an Envoy that asks for it is told so at once.
-func snapshotOf(r resources.Resources) (*cache.Snapshot, error) {
-	snapshot := &cache.Snapshot{}
-	for responseType, list := range map[types.ResponseType][]types.Resource{
-		types.Listener:        anyOf(r.Listeners),
-		types.Route:           anyOf(r.Routes),
-		types.Cluster:         anyOf(r.Clusters),
-		types.Endpoint:        anyOf(r.Endpoints),
-		types.ExtensionConfig: anyOf(r.ExtensionConfigs),
+// too, so that an Envoy that asks for it is told so at once. The version of the whole is a hash of those.
+func snapshotOf(r resources.Resources) (_ *cache.Snapshot, version string, err error) {
+	snapshot, all := &cache.Snapshot{}, sha256.New()
+	for _, list := range []struct {
+		of        types.ResponseType
+		resources []types.Resource
+	}{
+		{types.Listener, anyOf(r.Listeners)},
+		{types.Route, anyOf(r.Routes)},
+		{types.Cluster, anyOf(r.Clusters)},
+		{types.Endpoint, anyOf(r.Endpoints)},
+		{types.ExtensionConfig, anyOf(r.ExtensionConfigs)},
 	} {
-		version, err := versionOf(list)
+		sum, err := sumOf(list.resources)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		snapshot.Resources[responseType] = cache.NewResources(version, list)
+		snapshot.Resources[list.of] = cache.NewResources(digits(sum), list.resources)
+		all.Write(sum)
 	}
 	if err := snapshot.Consistent(); err != nil {
 		panic(fmt.Sprintf("BUG: %v", err))
 	}
-	return snapshot, nil
+	return snapshot, digits(all.Sum(nil)), nil
 }
 
 func anyOf[R types.Resource](list []R) []types.Resource {
@@ -47,16 +51,18 @@ func anyOf[R types.Resource](list []R) []types.Resource {
 	return resources
 }
 
-func versionOf(list []types.Resource) (string, error) {
+func sumOf(list []types.Resource) ([]byte, error) {
 	hash := sha256.New()
 	for _, r := range list {
 		b, err := cache.MarshalResource(r)
 		if err != nil {
-			return "", fmt.Errorf("marshal %s: %w", cache.GetResourceName(r), err)
+			return nil, fmt.Errorf("marshal %s: %w", cache.GetResourceName(r), err)
 		}
 		// The length in front keeps two lists apart that are the same bytes one after another.
 		hash.Write(binary.BigEndian.AppendUint64(nil, uint64(len(b))))
 		hash.Write(b)
 	}
-	return hex.EncodeToString(hash.Sum(nil))[:versionDigits], nil
+	return hash.Sum(nil), nil
 }
+
+func digits(sum []byte) string { return hex.EncodeToString(sum)[:versionDigits] }
