@@ -249,7 +249,7 @@ func runXDS(args []string, stderr io.Writer) error {
 	f.StringVar(&cfg.Routes, "routes", "", "the routes `file`; changes are followed")
 	f.StringVar(&cfg.Listen, "listen", xds.DefaultListen, "`address` for Envoys")
 	f.StringVar(&cfg.Admin, "admin", xds.DefaultAdmin, "`address` for /metrics, /healthz, /readyz and /status")
-	f.StringVar(&cfg.Name, "name", "", "the server's name in `crowd xds status` (default the host's)")
+	f.StringVar(&cfg.Name, "name", "", "the server's name in its status (default the host's)")
 	f.Var((*percent)(&cfg.CanaryPercent), "canary", "the `share` of connected Envoys that get a change first, for example 10% (default all at once)")
 	f.DurationVar(&cfg.CanaryHold, "canary-hold", xds.DefaultCanaryHold, "how long the canaries must have done well before the others get a change")
 	f.StringVar(&cfg.Filter, "filter", "", "crowd.wasm's `path` as Envoys see it")
