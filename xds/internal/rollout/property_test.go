@@ -263,7 +263,7 @@ func TestWhateverHappens(t *testing.T) {
 			t.Fatalf("seed %d, run %d, %+v: %v after\n%v", seed, i, policy, err, history)
 		}
 	}
-	for _, stage := range []Stage{Idle, Canaries, Holding, Everyone, Done, RolledBack} {
+	for _, stage := range Stages {
 		if stages[stage] < 100 {
 			t.Errorf("only %d events at stage %s: the simulation does not get around (seed %d)", stages[stage], stage, seed)
 		}

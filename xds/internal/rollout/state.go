@@ -21,6 +21,9 @@ const (
 	RolledBack Stage = "rolled_back"
 )
 
+// Stages are all of them.
+var Stages = []Stage{Idle, Canaries, Holding, Everyone, Done, RolledBack}
+
 // State is where a group is.
 type State struct {
 	Stage Stage

@@ -240,7 +240,7 @@ func TestRejected(t *testing.T) {
 	if r := e.receive(); r.GetTypeUrl() != resource.ExtensionConfigType || r.GetVersionInfo() == two.GetVersionInfo() {
 		t.Errorf("got %s at version %s, which was rejected", r.GetTypeUrl(), r.GetVersionInfo())
 	}
-	if n := testutil.ToFloat64(s.watch.nacks.WithLabelValues("ecds")); n != 1 {
+	if n := testutil.ToFloat64(s.metrics.nacks.WithLabelValues("ecds")); n != 1 {
 		t.Errorf("%v rejections counted, want 1", n)
 	}
 }
@@ -284,7 +284,7 @@ func TestDelta(t *testing.T) {
 	if two := receive(); two.GetSystemVersionInfo() == one.GetSystemVersionInfo() {
 		t.Error("the rejected version was sent again")
 	}
-	if n := testutil.ToFloat64(s.watch.nacks.WithLabelValues("ecds")); n != 1 {
+	if n := testutil.ToFloat64(s.metrics.nacks.WithLabelValues("ecds")); n != 1 {
 		t.Errorf("%v rejections counted, want 1", n)
 	}
 }
@@ -313,11 +313,11 @@ func TestConnectedNodes(t *testing.T) {
 		e.subscribe(resource.ExtensionConfigType, resources.FilterName)
 		e.receive()
 	}
-	if n := testutil.ToFloat64(s.watch.nodes); n != 2 {
+	if n := testutil.ToFloat64(s.metrics.nodes.WithLabelValues("default")); n != 2 {
 		t.Errorf("%v nodes connected, want 2", n)
 	}
 	s.stop()
-	if n := testutil.ToFloat64(s.watch.nodes); n != 0 {
+	if n := testutil.ToFloat64(s.metrics.nodes.WithLabelValues("default")); n != 0 {
 		t.Errorf("%v nodes connected after the end, want 0", n)
 	}
 }
@@ -325,7 +325,7 @@ func TestConnectedNodes(t *testing.T) {
 // A version changes with its type's content and with nothing else.
 func TestVersions(t *testing.T) {
 	versions := func(r resources.Resources) map[string]string {
-		snapshot, _, err := snapshotOf(r)
+		snapshot, err := snapshotOf(r)
 		if err != nil {
 			t.Fatal(err)
 		}

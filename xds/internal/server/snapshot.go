@@ -15,11 +15,17 @@ import (
 // versionDigits of SHA-256 tell versions apart, and can still be read aloud.
 const versionDigits = 16
 
+// snapshot is one version of a group's resources. It never changes, and the nodes that are to have it share it.
+type snapshot struct {
+	*cache.Snapshot
+	version string
+}
+
 // snapshotOf gives every type a version of its own, which depends on nothing but content: servers that read the same
 // file agree, and what an Envoy is sent again after a restart is what it has. A type without resources has a version
 // too, so that an Envoy that asks for it is told so at once. The version of the whole is a hash of those.
-func snapshotOf(r resources.Resources) (_ *cache.Snapshot, version string, err error) {
-	snapshot, all := &cache.Snapshot{}, sha256.New()
+func snapshotOf(r resources.Resources) (*snapshot, error) {
+	s, all := &snapshot{Snapshot: &cache.Snapshot{}}, sha256.New()
 	for _, list := range []struct {
 		of        types.ResponseType
 		resources []types.Resource
@@ -32,15 +38,20 @@ func snapshotOf(r resources.Resources) (_ *cache.Snapshot, version string, err e
 	} {
 		sum, err := sumOf(list.resources)
 		if err != nil {
-			return nil, "", err
+			return nil, err
 		}
-		snapshot.Resources[list.of] = cache.NewResources(digits(sum), list.resources)
+		s.Resources[list.of] = cache.NewResources(digits(sum), list.resources)
 		all.Write(sum)
 	}
-	if err := snapshot.Consistent(); err != nil {
+	s.version = digits(all.Sum(nil))
+	if err := s.Consistent(); err != nil {
 		panic(fmt.Sprintf("BUG: %v", err))
 	}
-	return snapshot, digits(all.Sum(nil)), nil
+	// Now, because the cache would do it while others read.
+	if err := s.ConstructVersionMap(); err != nil {
+		return nil, fmt.Errorf("versions of single resources: %w", err)
+	}
+	return s, nil
 }
 
 func anyOf[R types.Resource](list []R) []types.Resource {
