@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/marceloboeira/crowd/xds/internal/resources"
+	"github.com/marceloboeira/crowd/xds/internal/rollout"
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
@@ -26,13 +27,27 @@ type serving struct {
 	*Server
 	conn  *grpc.ClientConn
 	lines <-chan string // the message of every log record
+	good  <-chan string // group and version
 	stop  func()        // ends Serve and waits for it
 }
 
-func serve(t *testing.T) serving {
+func serve(t *testing.T) serving { return serveWith(t, rollout.Policy{}) }
+
+// serveWith serves a group "default", which takes all nodes but those of cluster "nobody".
+func serveWith(t *testing.T, policy rollout.Policy) serving {
 	t.Helper()
-	lines := make(chan string, 1000)
-	s := New(Options{Group: func(*corev3.Node) string { return "default" }}, slog.New(messageLog{lines}), prometheus.NewRegistry())
+	lines, good := make(chan string, 10000), make(chan string, 1000)
+	s := New(Options{
+		Name: "test",
+		Group: func(n *corev3.Node) string {
+			if n.GetCluster() == "nobody" {
+				return ""
+			}
+			return "default"
+		},
+		Rollout: policy,
+		Good:    func(group, version string) { good <- group + " " + version },
+	}, slog.New(messageLog{lines}), prometheus.NewRegistry())
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -52,7 +67,7 @@ func serve(t *testing.T) serving {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	return serving{Server: s, conn: conn, lines: lines, stop: stop}
+	return serving{Server: s, conn: conn, lines: lines, good: good, stop: stop}
 }
 
 // messageLog hands on the messages of log records.
@@ -69,7 +84,7 @@ func (l messageLog) Handle(_ context.Context, r slog.Record) error {
 
 func (s serving) awaitLog(t *testing.T, message string) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := patience()
 	for {
 		select {
 		case line := <-s.lines:
@@ -82,12 +97,17 @@ func (s serving) awaitLog(t *testing.T, message string) {
 	}
 }
 
+// patience is for machines with more to do than this.
+func patience() <-chan time.Time { return time.After(20 * time.Second) }
+
 // set serves a document with one route, as a gateway or for the filter alone.
-func (s serving) set(t *testing.T, routeName string, gateway bool) {
+func (s serving) set(t *testing.T, routeName string, gateway bool) (version string) {
 	t.Helper()
-	if _, err := s.Offer("default", build(t, routeName, gateway)); err != nil {
+	version, err := s.Offer("default", build(t, routeName, gateway))
+	if err != nil {
 		t.Fatal(err)
 	}
+	return version
 }
 
 func build(t *testing.T, routeName string, gateway bool) resources.Resources {
