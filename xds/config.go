@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"time"
 
@@ -96,44 +95,5 @@ func (c Config) admin() string { return cmp.Or(c.Admin, DefaultAdmin) }
 
 // gateway returns the gateway that c asks for, or nil. The error joins all that is wrong.
 func (c Config) gateway() (*resources.Gateway, error) {
-	if c.Gateway == "" {
-		if len(c.Collectors) > 0 || c.Upstream != "" {
-			return nil, errors.New("gateway: collectors and upstream mean nothing without the gateway's address; " +
-				"where the listener is somebody else's, so are the clusters")
-		}
-		return nil, nil
-	}
-
-	g := &resources.Gateway{}
-	var errs []error
-	address := func(field, s string) resources.Address {
-		a, err := resources.ParseAddress(s)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", field, err))
-		}
-		return a
-	}
-	remote := func(field, s string) resources.Address {
-		a := address(field, s)
-		if a != (resources.Address{}) && (a.Host == "" || a.Port == 0) {
-			errs = append(errs, fmt.Errorf("%s: address %q: host and port are required", field, s))
-		}
-		return a
-	}
-
-	g.Listen = address("gateway", c.Gateway)
-	if _, err := netip.ParseAddr(g.Listen.Host); err != nil && g.Listen.Host != "" {
-		errs = append(errs, fmt.Errorf("gateway: address %q: a listener needs an IP address, such as 127.0.0.1 or 0.0.0.0", c.Gateway))
-	}
-	for _, s := range c.Collectors {
-		g.Collectors = append(g.Collectors, remote("collectors", s))
-	}
-	if len(c.Collectors) == 0 {
-		errs = append(errs, errors.New("collectors: a gateway needs at least one"))
-	}
-	if c.Upstream != "" {
-		upstream := remote("upstream", c.Upstream)
-		g.Upstream = &upstream
-	}
-	return g, errors.Join(errs...)
+	return resources.ParseGateway(resources.GatewayText{Listen: c.Gateway, Collectors: c.Collectors, Upstream: c.Upstream})
 }

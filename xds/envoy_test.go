@@ -1,9 +1,7 @@
 package xds_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -34,32 +32,6 @@ const (
 // patience is for machines with more to do than this.
 const patience = time.Minute
 
-// emptyFilter is the smallest module that Envoy takes for a filter:
-//
-//	(module
-//	  (memory (export "memory") 1)
-//	  (func (export "proxy_abi_version_0_2_1"))
-//	  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024)))
-func emptyFilter() []byte {
-	name := func(s string) []byte { return append([]byte{byte(len(s))}, s...) }
-	section := func(id byte, parts ...[]byte) []byte {
-		content := bytes.Join(parts, nil)
-		return append([]byte{id, byte(len(content))}, content...)
-	}
-	const i32, end = 0x7f, 0x0b
-	return bytes.Join([][]byte{
-		[]byte("\x00asm"), binary.LittleEndian.AppendUint32(nil, 1),
-		section(1, []byte{2, 0x60, 0, 0, 0x60, 1, i32, 1, i32}), // types: () -> (), (i32) -> i32
-		section(3, []byte{2, 0, 1}),                             // functions by type
-		section(5, []byte{1, 0, 1}),                             // one memory of one page
-		section(7, []byte{3}, // exports: 2 is a memory, 0 a function
-			name("memory"), []byte{2, 0},
-			name("proxy_abi_version_0_2_1"), []byte{0, 0},
-			name("proxy_on_memory_allocate"), []byte{0, 1}),
-		section(10, []byte{2, 2, 0, end, 5, 0, 0x41, 0x80, 0x08, end}), // bodies: nothing, i32.const 1024
-	}, nil)
-}
-
 // control is a server that runs in a test, and the files it reads.
 type control struct {
 	*xds.Server
@@ -73,7 +45,7 @@ func serve(t *testing.T, cfg xds.Config) control {
 	dir, log := t.TempDir(), make(chan string, 1000)
 	c := control{routes: filepath.Join(dir, "routes.yaml"), filter: filepath.Join(dir, "crowd.wasm"), log: log}
 	write(t, c.routes, leads)
-	write(t, c.filter, string(emptyFilter()))
+	write(t, c.filter, string(envoytest.EmptyFilter()))
 	cfg.Routes, cfg.Listen, cfg.Admin, cfg.Filter = c.routes, "127.0.0.1:0", "127.0.0.1:0", c.filter
 	var err error
 	c.Server, err = xds.New(cfg, slog.New(messages{slog.DiscardHandler, log}), prometheus.NewRegistry())

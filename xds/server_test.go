@@ -43,8 +43,8 @@ func TestValidate(t *testing.T) {
 			"filter: either the path of crowd.wasm as Envoy sees it or a file to send inline is required"},
 		{"own addresses", func(c *Config) { c.Listen, c.Admin = "18000", "a:b" }, `listen: address "18000": want host:port` + "\n" +
 			`admin: address "a:b": port "b" is not a number from 0 to 65535`},
-		{"clusters without a gateway", func(c *Config) { c.Gateway = "" }, "gateway: collectors and upstream mean nothing " +
-			"without the gateway's address; where the listener is somebody else's, so are the clusters"},
+		{"clusters without a gateway", func(c *Config) { c.Gateway = "" }, "gateway: collectors, upstream and TLS mean nothing " +
+			"without the gateway's address; where the listener is somebody else's, so are they"},
 		{"no collectors", func(c *Config) { c.Collectors = nil }, "collectors: a gateway needs at least one"},
 		{"gateway by name", func(c *Config) { c.Gateway = "localhost:80" },
 			`gateway: address "localhost:80": a listener needs an IP address, such as 127.0.0.1 or 0.0.0.0`},

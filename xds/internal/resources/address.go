@@ -1,10 +1,12 @@
 package resources
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 )
@@ -32,6 +34,10 @@ func ParseAddress(s string) (Address, error) {
 func (a Address) IsIP() bool {
 	_, err := netip.ParseAddr(a.Host)
 	return err == nil
+}
+
+func (a Address) compare(b Address) int {
+	return cmp.Or(strings.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port))
 }
 
 func (a Address) proto() *corev3.Address {

@@ -36,25 +36,27 @@ const (
 	http2ConnectionWindowBytes = 1 << 20  // edge
 )
 
-func gatewayListener(listen Address) *listenerv3.Listener {
-	listen.Host = cmp.Or(listen.Host, "0.0.0.0")
+func gatewayListener(g Gateway) *listenerv3.Listener {
+	g.Listen.Host = cmp.Or(g.Listen.Host, "0.0.0.0")
+	chain := &listenerv3.FilterChain{Filters: []*listenerv3.Filter{{
+		Name:       connectionManagerName,
+		ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(connectionManager())},
+	}}}
+	if g.TLS != nil {
+		chain.TransportSocket = gatewayTLS()
+	}
 	return &listenerv3.Listener{
 		Name:                          ListenerName,
-		Address:                       listen.proto(),
+		Address:                       g.Listen.proto(),
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(connectionBufferBytes),
-		FilterChains: []*listenerv3.FilterChain{{
-			Filters: []*listenerv3.Filter{{
-				Name:       connectionManagerName,
-				ConfigType: &listenerv3.Filter_TypedConfig{TypedConfig: packed(connectionManager())},
-			}},
-		}},
+		FilterChains:                  []*listenerv3.FilterChain{chain},
 	}
 }
 
 func connectionManager() *hcmv3.HttpConnectionManager {
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: ListenerName,
-		// HTTP/1.1, or HTTP/2 by prior knowledge.
+		// HTTP/1.1, or HTTP/2 by ALPN or prior knowledge.
 		CodecType: hcmv3.HttpConnectionManager_AUTO,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			RouteConfigName: RoutesName,

@@ -3,6 +3,7 @@
 package resources
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -11,6 +12,7 @@ import (
 	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
@@ -22,8 +24,12 @@ const (
 	FilterName      = "crowd"
 	ListenerName    = "crowd_gateway"
 	RoutesName      = "crowd_gateway_routes"
+	SecretName      = "crowd_gateway_certificate"
 	UpstreamCluster = "crowd_upstream"
 )
+
+// xdsCluster is that of crowd's servers in Envoy's bootstrap. Envoy keeps its own and ignores another of its name.
+const xdsCluster = "crowd_xds"
 
 // Input is everything the resources depend on.
 type Input struct {
@@ -42,16 +48,6 @@ type Filter struct {
 	Code []byte
 }
 
-// Gateway is the Envoy around the filter.
-type Gateway struct {
-	// Listen is the listener's address; port 0 lets the system choose.
-	Listen Address
-	// Collectors are the endpoints of the cluster that the routes document names; at least one.
-	Collectors []Address
-	// Upstream takes the requests that no route takes; nil answers them with 404.
-	Upstream *Address
-}
-
 // Resources is what an Envoy can ask for, by type.
 type Resources struct {
 	Listeners        []*listenerv3.Listener
@@ -59,42 +55,46 @@ type Resources struct {
 	Clusters         []*clusterv3.Cluster
 	Endpoints        []*endpointv3.ClusterLoadAssignment
 	ExtensionConfigs []*corev3.TypedExtensionConfig
+	Secrets          []*tlsv3.Secret
 }
 
-// Build makes the resources: the filter's configuration, and with a Gateway everything around it. It fails
-// where the document's collector cluster has the name of another cluster.
+// Build makes the resources: the filter's configuration, and with a Gateway everything around it. It fails where the
+// document's collector cluster has the name of another cluster, and where what comes of in is nothing that Envoy takes.
 func Build(in Input) (Resources, error) {
+	collectors := cmp.Or(in.Routes.Uplink.Cluster, route.DefaultCluster)
+	switch {
+	case in.Filter.Path == "" && len(in.Filter.Code) == 0:
+		return Resources{}, errors.New("filter: a path or code is required")
+	case in.Gateway != nil && collectors == UpstreamCluster:
+		return Resources{}, fmt.Errorf("uplink.cluster: %q is the gateway's cluster for requests that no route takes", collectors)
+	case in.Gateway != nil && collectors == xdsCluster:
+		return Resources{}, fmt.Errorf("uplink.cluster: %q is the cluster of crowd's xDS servers in Envoy's bootstrap", collectors)
+	}
 	filter, err := filterConfig(in.Routes, in.Filter)
 	if err != nil {
 		return Resources{}, err
 	}
 	r := Resources{ExtensionConfigs: []*corev3.TypedExtensionConfig{filter}}
-	if in.Gateway == nil {
-		return r, nil
+	if in.Gateway != nil {
+		r.addGateway(*in.Gateway, collectors)
 	}
+	return r, r.Validate()
+}
 
-	collectors := in.Routes.Uplink.Cluster
-	if collectors == "" {
-		collectors = route.DefaultCluster
-	}
-	if collectors == UpstreamCluster {
-		return Resources{}, fmt.Errorf("uplink.cluster: %q is the gateway's cluster for requests that no route takes", collectors)
-	}
-	if len(in.Gateway.Collectors) == 0 {
-		return Resources{}, errors.New("a gateway without collectors")
-	}
-
-	r.Listeners = []*listenerv3.Listener{gatewayListener(in.Gateway.Listen)}
-	r.Routes = []*routev3.RouteConfiguration{gatewayRoutes(in.Gateway.Upstream)}
-	cluster, endpoints := collectorCluster(collectors, in.Gateway.Collectors)
+func (r *Resources) addGateway(g Gateway, collectors string) {
+	r.Listeners = []*listenerv3.Listener{gatewayListener(g)}
+	r.Routes = []*routev3.RouteConfiguration{gatewayRoutes(g.Upstream)}
+	cluster, endpoints := collectorCluster(collectors, g.Collectors)
 	r.Clusters = append(r.Clusters, cluster)
 	if endpoints != nil {
 		r.Endpoints = append(r.Endpoints, endpoints)
 	}
-	if in.Gateway.Upstream != nil {
-		r.Clusters = append(r.Clusters, upstreamCluster(*in.Gateway.Upstream))
+	if g.Upstream != nil {
+		r.Clusters = append(r.Clusters, upstreamCluster(*g.Upstream))
 	}
-	return r, nil
+	if g.TLS != nil {
+		r.Secrets = append(r.Secrets, gatewaySecret(*g.TLS))
+	}
 }
 
 // packed wraps a message built here, always to the same bytes.
