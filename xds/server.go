@@ -72,12 +72,15 @@ func New(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Server, 
 		s.filter.Code = code
 	}
 
-	routes, first, err := source.New(cfg.Routes, log, registry)
-	if err != nil {
+	var err error
+	if s.source, err = source.New(defaultGroup, cfg.Routes, log, source.NewMetrics(registry)); err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}
-	s.source = routes
-	if err = s.publish(first); err == nil {
+	first, err := s.source.First()
+	if err == nil {
+		err = s.publish(first)
+	}
+	if err == nil {
 		err = s.bind(cfg)
 	}
 	if err != nil {

@@ -162,7 +162,7 @@ func TestReload(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 
-	for path, want := range map[string]string{"/healthz": "alive\n", "/readyz": "ready\n", "/metrics": `crowd_xds_config_reloads_total{result="rejected"} 1`} {
+	for path, want := range map[string]string{"/healthz": "alive\n", "/readyz": "ready\n", "/metrics": `crowd_xds_config_reloads_total{group="default",result="rejected"} 1`} {
 		if body := get(t, "http://"+s.AdminAddr().String()+path); !strings.Contains(body, want) {
 			t.Errorf("%s: %q, want %q", path, body, want)
 		}

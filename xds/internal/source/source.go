@@ -1,18 +1,13 @@
-// Package source follows a routes file and passes on every valid version of it.
+// Package source follows the routes of a group, a file or a directory of files, and passes on every valid version.
 package source
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/marceloboeira/crowd/xds/route"
 	"github.com/marceloboeira/crowd/xds/route/routefile"
@@ -24,72 +19,56 @@ const (
 	// writeTime is how long a file that is written in place must have been left alone: half of one may be valid too.
 	writeTime = 300 * time.Millisecond
 	// recheckInterval is how late a change may be noticed that makes no event: on a network file system another
-	// host made it, or the directory was replaced and is no longer the one watched.
+	// host made it, or a directory further up was replaced.
 	recheckInterval = 10 * time.Second
 )
 
-// Source follows one file. It watches the file's directory, because editors rename a new file over the old one and
-// Kubernetes swaps a symbolic link beside the file of a ConfigMap; and where the path is a link, the directory that the
-// file is really in.
+// Source follows one path. Its methods are for one goroutine.
 type Source struct {
 	path    string
-	target  string // the path without links; empty while there is no such file
 	log     *slog.Logger
-	watcher *fsnotify.Watcher
+	metrics groupMetrics
+	watch   *watch
 	recheck time.Duration
-	// seen is what the file held when it was last looked at, or why it could not be read.
-	seen string
-
-	accepted, rejected prometheus.Counter
-	valid              prometheus.Gauge
+	// seen is what the path held when it was last looked at, or why it could not be read.
+	seen fingerprint
 }
 
-// New reads the file and begins to watch its directory; Run goes on from there. It fails when the file is not a
-// valid routes document, with all that is wrong in it.
-func New(path string, log *slog.Logger, reg prometheus.Registerer) (*Source, route.Config, error) {
-	watcher, err := fsnotify.NewWatcher()
+// New begins to watch the path of a group's routes, which need not be there yet.
+func New(group, path string, log *slog.Logger, metrics *Metrics) (*Source, error) {
+	w, err := newWatch(path)
 	if err != nil {
-		return nil, route.Config{}, fmt.Errorf("watch routes: %w", err)
+		return nil, fmt.Errorf("watch routes: %w", err)
 	}
-	s := &Source{path: path, log: log.With("file", path), watcher: watcher, recheck: recheckInterval}
-	// Watched before it is read, so that no change falls between.
-	config, err := s.first()
-	if err != nil {
-		watcher.Close()
-		return nil, route.Config{}, err
-	}
-
-	reloads := promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
-		Name: "crowd_xds_config_reloads_total",
-		Help: "Changes of the routes file by result: accepted, or rejected with the last good one kept.",
-	}, []string{"result"})
-	s.accepted, s.rejected = reloads.WithLabelValues("accepted"), reloads.WithLabelValues("rejected")
-	s.valid = promauto.With(reg).NewGauge(prometheus.GaugeOpts{
-		Name: "crowd_xds_config_valid",
-		Help: "1 while the routes file is what is served, 0 while it is broken and an earlier one is served.",
-	})
-	s.valid.Set(1)
-	return s, config, nil
+	return &Source{
+		path: path, log: log.With("group", group, "routes", path), metrics: metrics.of(group),
+		watch: w, recheck: recheckInterval,
+	}, nil
 }
 
-func (s *Source) first() (route.Config, error) {
-	if err := s.watch(); err != nil {
-		return route.Config{}, fmt.Errorf("watch routes: %w", err)
-	}
-	data, _, err := s.read()
+// First returns the routes as they are now; Run goes on from there. It fails where there is no valid document, with all
+// that is wrong in it.
+func (s *Source) First() (route.Config, error) {
+	_ = s.watch.renew() // what cannot be watched cannot be read either, or is looked at by Run
+	files, now, err := read(s.path)
+	s.seen = now
 	if err != nil {
 		return route.Config{}, err
 	}
-	return s.parse(data)
+	config, err := s.parse(files)
+	if err == nil {
+		s.metrics.valid.Set(1)
+	}
+	return config, err
 }
 
 // Close ends the watch of a Source that is not Run.
-func (s *Source) Close() { s.watcher.Close() }
+func (s *Source) Close() { s.watch.close() }
 
 // Run passes every later valid version to accept, one at a time, until ctx ends. What is not valid, or what accept
 // refuses, is logged with all that is wrong, and counted.
 func (s *Source) Run(ctx context.Context, accept func(route.Config) error) {
-	defer s.watcher.Close()
+	defer s.watch.close()
 	recheck := time.NewTicker(s.recheck)
 	defer recheck.Stop()
 	var due time.Time            // when to look, after an event
@@ -98,12 +77,12 @@ func (s *Source) Run(ctx context.Context, accept func(route.Config) error) {
 		select {
 		case <-ctx.Done():
 			return
-		case e := <-s.watcher.Events:
-			if next := after(e, s.isFile(e.Name), due, time.Now()); next != due {
+		case e := <-s.watch.events():
+			if next := after(e, s.watch.isRoutes(e.Name), due, time.Now()); next != due {
 				due, settled = next, time.After(time.Until(next))
 			}
 			continue
-		case err := <-s.watcher.Errors:
+		case err := <-s.watch.errors():
 			s.log.Warn("watching routes failed; changes are found by looking", "error", err, "every", s.recheck)
 		case <-settled:
 			due = time.Time{}
@@ -112,66 +91,48 @@ func (s *Source) Run(ctx context.Context, accept func(route.Config) error) {
 				continue // it is being written
 			}
 		}
-		if err := s.watch(); err != nil {
+		if err := s.watch.renew(); err != nil {
 			s.log.Warn("cannot watch routes; changes are found by looking", "error", err, "every", s.recheck)
 		}
-		s.look(accept)
-	}
-}
-
-// after returns when to look at the file, given an event, whether that is about the file itself, and when a look was
-// due before; zero is never. Writing puts a look off until the file has been left alone, and nothing brings it
-// forward; writing to other files in the directory means nothing.
-func after(e fsnotify.Event, own bool, due, now time.Time) time.Time {
-	switch {
-	case !e.Has(fsnotify.Write):
-		if due.IsZero() {
-			return now.Add(settleTime)
+		if !s.look(accept) {
+			due = time.Now().Add(settleTime)
+			settled = time.After(settleTime)
 		}
-	case own:
-		return now.Add(writeTime)
 	}
-	return due
 }
 
-// watch may be repeated: it does nothing for a directory already watched, and one that is gone is watched no more.
-func (s *Source) watch() error {
-	err := s.watcher.Add(filepath.Dir(s.path))
-	if s.target, _ = filepath.EvalSymlinks(s.path); s.target != "" {
-		err = errors.Join(err, s.watcher.Add(filepath.Dir(s.target)))
+// look reads the routes, and does nothing where they are as they were. It returns false where they changed while they
+// were read: files of two versions may be valid together, and are neither.
+func (s *Source) look(accept func(route.Config) error) bool {
+	files, now, err := read(s.path)
+	if now == s.seen {
+		return true
 	}
-	return err
-}
-
-func (s *Source) isFile(name string) bool {
-	return filepath.Clean(name) == filepath.Clean(s.path) || s.target != "" && filepath.Clean(name) == s.target
-}
-
-// look reads the file, and does nothing where it is as it was.
-func (s *Source) look(accept func(route.Config) error) {
-	data, changed, err := s.read()
-	if !changed {
-		return
+	if _, again, _ := read(s.path); again != now {
+		return false
 	}
+	s.seen = now
 	var config route.Config
 	if err == nil {
-		config, err = s.parse(data)
+		config, err = s.parse(files)
 	}
 	if err == nil {
 		err = accept(config)
 	}
 	if err != nil {
-		s.reject(err)
-		return
+		s.Reject(err)
+		return true
 	}
-	s.accepted.Inc()
-	s.valid.Set(1)
-	s.log.Info("routes changed", "routes", len(config.Routes))
+	s.metrics.accepted.Inc()
+	s.metrics.valid.Set(1)
+	s.log.Info("routes changed", "count", len(config.Routes))
+	return true
 }
 
-func (s *Source) reject(err error) {
-	s.rejected.Inc()
-	s.valid.Set(0)
+// Reject logs and counts what is wrong with the routes.
+func (s *Source) Reject(err error) {
+	s.metrics.rejected.Inc()
+	s.metrics.valid.Set(0)
 	problems := []error{err}
 	if all := (routefile.Errors)(nil); errors.As(err, &all) {
 		problems = all.Unwrap()
@@ -181,25 +142,27 @@ func (s *Source) reject(err error) {
 	}
 }
 
-func (s *Source) read() (data []byte, changed bool, err error) {
-	data, err = os.ReadFile(s.path)
-	now := string(data)
-	if err != nil {
-		err = fmt.Errorf("read routes: %w", err)
-		now = err.Error()
-	}
-	changed = now != s.seen
-	s.seen = now
-	return data, changed, err
-}
-
-func (s *Source) parse(data []byte) (route.Config, error) {
-	config, err := routefile.Parse(routefile.File{Name: s.path, Text: data})
+func (s *Source) parse(files []routefile.File) (route.Config, error) {
+	config, err := routefile.Parse(files...)
 	if err != nil {
 		return route.Config{}, err
 	}
-	for _, w := range routefile.Warnings(routefile.File{Name: s.path, Text: data}) {
+	for _, w := range routefile.Warnings(files...) {
 		s.log.Warn("routes can hardly be meant so", "at", w.Error())
 	}
 	return config, nil
+}
+
+// fingerprint is a hash of files and their names, or of the error.
+type fingerprint [sha256.Size]byte
+
+func read(path string) ([]routefile.File, fingerprint, error) {
+	files, err := routefile.Read(path)
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%v\n", err)
+	for _, f := range files {
+		fmt.Fprintf(hash, "%q %d\n", f.Name, len(f.Text))
+		hash.Write(f.Text)
+	}
+	return files, fingerprint(hash.Sum(nil)), err
 }
