@@ -30,6 +30,27 @@ func ParseAddress(s string) (Address, error) {
 	return Address{Host: host, Port: uint16(n)}, nil
 }
 
+// ParseListen reads the address of a listener: by IP, or for all of IPv4 where the host is empty.
+func ParseListen(s string) (Address, error) {
+	a, err := ParseAddress(s)
+	if err != nil {
+		return Address{}, err
+	}
+	if ip, err := netip.ParseAddr(a.Host); a.Host != "" && (err != nil || ip.Zone() != "") {
+		return Address{}, fmt.Errorf("address %q: a listener needs an IP address, such as 127.0.0.1 or 0.0.0.0", s)
+	}
+	return a, nil
+}
+
+// ParseRemote reads the address of somebody to connect to, by name or IP.
+func ParseRemote(s string) (Address, error) {
+	a, err := ParseAddress(s)
+	if err == nil && (a.Host == "" || a.Port == 0) {
+		err = fmt.Errorf("address %q: host and port are required", s)
+	}
+	return a, err
+}
+
 // IsIP reports whether the host needs no resolving.
 func (a Address) IsIP() bool {
 	_, err := netip.ParseAddr(a.Host)

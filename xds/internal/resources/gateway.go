@@ -3,7 +3,6 @@ package resources
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"path"
 	"slices"
 )
@@ -44,7 +43,7 @@ func ParseGateway(t GatewayText) (*Gateway, error) {
 		return nil, nil
 	}
 	g := &Gateway{}
-	listen, listenErr := parseListen(t.Listen)
+	listen, listenErr := ParseListen(t.Listen)
 	g.Listen = listen
 	tlsErr := t.TLS.validate()
 	if t.TLS != (TLS{}) {
@@ -54,7 +53,7 @@ func ParseGateway(t GatewayText) (*Gateway, error) {
 	g.Collectors = collectors
 	var upstreamErr error
 	if t.Upstream != "" {
-		upstream, err := parseRemote(t.Upstream)
+		upstream, err := ParseRemote(t.Upstream)
 		g.Upstream, upstreamErr = &upstream, err
 	}
 	err := errors.Join(inField("gateway", listenErr), inField("gateway TLS", tlsErr), collectorsErr, inField("upstream", upstreamErr))
@@ -71,26 +70,6 @@ func inField(name string, err error) error {
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-func parseListen(s string) (Address, error) {
-	a, err := ParseAddress(s)
-	if err != nil {
-		return Address{}, err
-	}
-	if ip, err := netip.ParseAddr(a.Host); a.Host != "" && (err != nil || ip.Zone() != "") {
-		return Address{}, fmt.Errorf("address %q: a listener needs an IP address, such as 127.0.0.1 or 0.0.0.0", s)
-	}
-	return a, nil
-}
-
-// parseRemote reads the address of somebody to connect to.
-func parseRemote(s string) (Address, error) {
-	a, err := ParseAddress(s)
-	if err == nil && (a.Host == "" || a.Port == 0) {
-		err = fmt.Errorf("address %q: host and port are required", s)
-	}
-	return a, err
-}
-
 func parseCollectors(list []string) ([]Address, error) {
 	if len(list) == 0 {
 		return nil, errors.New("collectors: a gateway needs at least one")
@@ -98,7 +77,7 @@ func parseCollectors(list []string) ([]Address, error) {
 	var collectors []Address
 	var errs []error
 	for _, s := range list {
-		a, err := parseRemote(s)
+		a, err := ParseRemote(s)
 		if err == nil && slices.Contains(collectors, a) {
 			err = fmt.Errorf("address %q is given twice", s)
 		}
