@@ -219,7 +219,7 @@ func (s *stack) bootstrap(xdsServer string) []byte {
 	backend := httptest.NewServer(echo)
 	s.t.Cleanup(backend.Close)
 	text, err := envoy.FilterBootstrap{
-		NodeID: "e2e", XDS: xdsServer, Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Collector: s.collectors[0].address,
+		NodeID: "e2e", XDS: []string{xdsServer}, Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Collector: s.collectors[0].address,
 		Backend: strings.TrimPrefix(backend.URL, "http://"),
 	}.JSON()
 	if err != nil {

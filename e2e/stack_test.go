@@ -60,7 +60,7 @@ func newStackOn(t testing.TB, broker *kafka.Broker, routes string, collectors in
 		"--upstream", strings.TrimPrefix(backend.URL, "http://"))
 	var err error
 	s.envoyConfig, err = envoy.GatewayBootstrap{
-		NodeID: "e2e", XDS: s.xds.waitFor(`xds listening.* address=(\S+)`), Admin: "127.0.0.1:0",
+		NodeID: "e2e", XDS: []string{s.xds.waitFor(`xds listening.* address=(\S+)`)}, Admin: "127.0.0.1:0",
 	}.JSON()
 	if err != nil {
 		t.Fatal(err)

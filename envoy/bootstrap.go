@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"go.yaml.in/yaml/v4"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
 
 	// What the bootstraps hold besides.
 	_ "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -39,8 +41,8 @@ const FilterListener = "ingress"
 // host:port.
 type GatewayBootstrap struct {
 	NodeID string
-	// XDS is crowd's xDS server.
-	XDS string
+	// XDS are crowd's xDS servers: Envoy talks to one of them, and goes to another when it is gone.
+	XDS []string
 	// Admin is where Envoy's admin interface listens, by IP; port 0 lets the system choose.
 	Admin string
 }
@@ -50,7 +52,7 @@ func (g GatewayBootstrap) JSON() ([]byte, error) {
 	e := newEditor(gatewayYAML)
 	e.node(g.NodeID)
 	e.admin(g.Admin)
-	e.endpoint(xdsCluster, g.XDS)
+	e.endpoints(xdsCluster, g.XDS...)
 	return e.json()
 }
 
@@ -58,8 +60,8 @@ func (g GatewayBootstrap) JSON() ([]byte, error) {
 // host:port.
 type FilterBootstrap struct {
 	NodeID string
-	// XDS is crowd's xDS server.
-	XDS string
+	// XDS are crowd's xDS servers: Envoy talks to one of them, and goes to another when it is gone.
+	XDS []string
 	// Admin is where Envoy's admin interface listens, by IP; port 0 lets the system choose.
 	Admin string
 	// Listen is where FilterListener listens, by IP; port 0 lets the system choose.
@@ -75,9 +77,9 @@ func (f FilterBootstrap) JSON() ([]byte, error) {
 	e := newEditor(filterYAML)
 	e.node(f.NodeID)
 	e.admin(f.Admin)
-	e.endpoint(xdsCluster, f.XDS)
-	e.endpoint(collectorCluster, f.Collector)
-	e.endpoint(backendCluster, f.Backend)
+	e.endpoints(xdsCluster, f.XDS...)
+	e.endpoints(collectorCluster, f.Collector)
+	e.endpoints(backendCluster, f.Backend)
 	e.listener(f.Listen)
 	return e.json()
 }
@@ -118,14 +120,25 @@ func (e *editor) listener(address string) {
 	e.set("listener", e.bootstrap.GetStaticResources().GetListeners()[0].GetAddress(), address)
 }
 
-// endpoint sets the only endpoint of a cluster.
-func (e *editor) endpoint(cluster, address string) {
+// endpoints sets those of a cluster, which are like the only one in the file; empty ones are passed over.
+func (e *editor) endpoints(cluster string, addresses ...string) {
+	addresses = slices.DeleteFunc(slices.Clone(addresses), func(a string) bool { return a == "" })
+	if len(addresses) == 0 {
+		return
+	}
 	for _, c := range e.bootstrap.GetStaticResources().GetClusters() {
-		if c.GetName() == cluster {
-			endpoint := c.GetLoadAssignment().GetEndpoints()[0].GetLbEndpoints()[0].GetEndpoint()
-			e.set(cluster, endpoint.GetAddress(), address)
-			return
+		if c.GetName() != cluster {
+			continue
 		}
+		locality := c.GetLoadAssignment().GetEndpoints()[0]
+		only := locality.GetLbEndpoints()[0]
+		locality.LbEndpoints = nil
+		for _, address := range addresses {
+			endpoint := proto.CloneOf(only)
+			e.set(cluster, endpoint.GetEndpoint().GetAddress(), address)
+			locality.LbEndpoints = append(locality.LbEndpoints, endpoint)
+		}
+		return
 	}
 	panic(fmt.Sprintf("BUG: embedded bootstrap without cluster %q", cluster))
 }

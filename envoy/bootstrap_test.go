@@ -19,15 +19,22 @@ func TestBootstrapJSON(t *testing.T) {
 		replaced []string
 	}{
 		{"gateway as it is", GatewayBootstrap{}, gatewayYAML, nil},
-		{"gateway", GatewayBootstrap{NodeID: "n1", XDS: "xds:1", Admin: "[::1]:0"}, gatewayYAML, []string{
+		{"gateway", GatewayBootstrap{NodeID: "n1", XDS: []string{"xds:1"}, Admin: "[::1]:0"}, gatewayYAML, []string{
 			"id: crowd-gateway", "id: n1",
 			"{address: 127.0.0.1, port_value: 18000}", "{address: xds, port_value: 1}",
 			"{address: 127.0.0.1, port_value: 9901}", "{address: '::1', port_value: 0}",
 		}},
+		{"gateway with several xDS servers", GatewayBootstrap{XDS: []string{"xds-0:1", "xds-1:2"}}, gatewayYAML, []string{
+			`              - endpoint:
+                  address:
+                    socket_address: {address: 127.0.0.1, port_value: 18000}`,
+			`              - endpoint: {address: {socket_address: {address: xds-0, port_value: 1}}}
+              - endpoint: {address: {socket_address: {address: xds-1, port_value: 2}}}`,
+		}},
 		{"filter as it is", FilterBootstrap{}, filterYAML, nil},
 		{
 			"filter",
-			FilterBootstrap{NodeID: "n2", XDS: "xds:1", Admin: "10.0.0.1:2", Listen: "10.0.0.2:3", Collector: "c:4", Backend: "b:5"},
+			FilterBootstrap{NodeID: "n2", XDS: []string{"xds:1"}, Admin: "10.0.0.1:2", Listen: "10.0.0.2:3", Collector: "c:4", Backend: "b:5"},
 			filterYAML,
 			[]string{
 				"id: crowd-filter", "id: n2",
@@ -63,7 +70,7 @@ func TestBootstrapAddress(t *testing.T) {
 		"a:http":  `bootstrap: crowd_xds: port of "a:http": `,
 		"a:65536": `bootstrap: crowd_xds: port of "a:65536": `,
 	} {
-		if _, err := (GatewayBootstrap{XDS: address}).JSON(); err == nil || !strings.HasPrefix(err.Error(), want) {
+		if _, err := (GatewayBootstrap{XDS: []string{address}}).JSON(); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", address, err, want)
 		}
 	}

@@ -199,7 +199,7 @@ func (c control) follows(t *testing.T, p *envoy.Process) {
 
 func TestGateway(t *testing.T) {
 	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"127.0.0.1:1"}})
-	p, address := start(t, envoy.GatewayBootstrap{XDS: c.Addr().String(), Admin: "127.0.0.1:0"}, xds.GatewayListener)
+	p, address := start(t, envoy.GatewayBootstrap{XDS: []string{c.Addr().String()}, Admin: "127.0.0.1:0"}, xds.GatewayListener)
 	if status, body := get(t, "http://"+address); status != http.StatusNotFound || body != "no such route\n" {
 		t.Errorf("what no route takes: %d %q", status, body)
 	}
@@ -209,7 +209,7 @@ func TestGateway(t *testing.T) {
 func TestGatewayWithUpstream(t *testing.T) {
 	upstream := backend(t)
 	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"localhost:1"}, Upstream: upstream})
-	_, address := start(t, envoy.GatewayBootstrap{XDS: c.Addr().String(), Admin: "127.0.0.1:0"}, xds.GatewayListener)
+	_, address := start(t, envoy.GatewayBootstrap{XDS: []string{c.Addr().String()}, Admin: "127.0.0.1:0"}, xds.GatewayListener)
 	if status, body := get(t, "http://"+address+"/a//b%2Fc"); status != http.StatusOK || body != "/a//b%2Fc" {
 		t.Errorf("what no route takes: %d %q", status, body)
 	}
@@ -219,7 +219,7 @@ func TestGatewayWithUpstream(t *testing.T) {
 func TestFilterOnly(t *testing.T) {
 	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"127.0.0.1:1"}})
 	p, address := start(t, envoy.FilterBootstrap{
-		XDS: c.Addr().String(), Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Backend: backend(t),
+		XDS: []string{c.Addr().String()}, Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Backend: backend(t),
 	}, envoy.FilterListener)
 	if status, body := get(t, "http://"+address+"/else"); status != http.StatusOK || body != "/else" {
 		t.Errorf("what no route takes: %d %q", status, body)
@@ -230,7 +230,7 @@ func TestFilterOnly(t *testing.T) {
 // What Envoy cannot use it rejects, and goes on with what it had.
 func TestEnvoyRejects(t *testing.T) {
 	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"127.0.0.1:1"}})
-	_, address := start(t, envoy.GatewayBootstrap{XDS: c.Addr().String(), Admin: "127.0.0.1:0"}, xds.GatewayListener)
+	_, address := start(t, envoy.GatewayBootstrap{XDS: []string{c.Addr().String()}, Admin: "127.0.0.1:0"}, xds.GatewayListener)
 	if err := os.Remove(c.filter); err != nil {
 		t.Fatal(err)
 	}

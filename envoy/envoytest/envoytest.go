@@ -1,4 +1,4 @@
-// Package envoytest gives tests a real Envoy.
+// Package envoytest gives tests a real Envoy, and what it needs besides.
 package envoytest
 
 import (

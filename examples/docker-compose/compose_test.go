@@ -128,7 +128,7 @@ func TestPorts(t *testing.T) {
 
 // TestBootstrap holds envoy.yaml to the gateway's bootstrap: it differs only in where things are.
 func TestBootstrap(t *testing.T) {
-	want, err := envoy.GatewayBootstrap{NodeID: "crowd-compose", XDS: "xds:18000", Admin: "0.0.0.0:9901"}.JSON()
+	want, err := envoy.GatewayBootstrap{NodeID: "crowd-compose", XDS: []string{"xds:18000"}, Admin: "0.0.0.0:9901"}.JSON()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -171,7 +171,7 @@ func (s *services) run(ctx context.Context) (err error) {
 		})
 	}
 
-	bootstrap, err := envoy.GatewayBootstrap{NodeID: "dev", XDS: x.Addr().String(), Admin: "127.0.0.1:0"}.JSON()
+	bootstrap, err := envoy.GatewayBootstrap{NodeID: "dev", XDS: []string{x.Addr().String()}, Admin: "127.0.0.1:0"}.JSON()
 	if err != nil {
 		return err
 	}
