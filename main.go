@@ -246,8 +246,15 @@ func runCollector(args []string, stderr io.Writer) error {
 func runXDS(args []string, stderr io.Writer) error {
 	f := newFlags("xds", "", stderr)
 	var cfg xds.Config
-	f.StringVar(&cfg.Routes, "routes", "", "the routes `file`; changes are followed")
+	f.StringVar(&cfg.Routes, "routes", "", "the routes, a `file` or a directory of files, for all Envoys; changes are followed")
+	f.StringVar(&cfg.Groups, "groups", "", "in place of --routes, the groups `file`, which says which Envoys get which routes")
+	f.StringVar(&cfg.State, "state", xds.DefaultState, "`directory` to keep the last good routes in, for starts with broken ones; off: none")
 	f.StringVar(&cfg.Listen, "listen", xds.DefaultListen, "`address` for Envoys")
+	f.StringVar(&cfg.TLSCert, "tls-cert", "", "a PEM `file` with this server's certificate for Envoys; changes are followed (default: no TLS)")
+	f.StringVar(&cfg.TLSKey, "tls-key", "", "a PEM `file` with its key")
+	f.StringVar(&cfg.TLSClientCA, "tls-client-ca", "", "a PEM `file` with those whose certificates Envoys must show (default: they need none)")
+	f.Var((*list)(&cfg.TLSAllowSAN), "tls-allow-san",
+		"`names` of which an Envoy's certificate must have one, DNS or URI (SPIFFE), with one * in front or at the end, separated by commas (default: any)")
 	f.StringVar(&cfg.Admin, "admin", xds.DefaultAdmin, "`address` for /metrics, /healthz, /readyz and /status")
 	f.StringVar(&cfg.Name, "name", "", "the server's name in its status (default the host's)")
 	f.Var((*percent)(&cfg.CanaryPercent), "canary", "the `share` of connected Envoys that get a change first, for example 10% (default all at once)")
@@ -255,6 +262,8 @@ func runXDS(args []string, stderr io.Writer) error {
 	f.StringVar(&cfg.Filter, "filter", "", "crowd.wasm's `path` as Envoys see it")
 	f.StringVar(&cfg.FilterInline, "filter-inline", "", "a crowd.wasm `file` to send to Envoys with the configuration, for trying out")
 	f.StringVar(&cfg.Gateway, "gateway", "", "configure whole Envoys as gateways that listen on this `address`; without it, only the filter")
+	f.StringVar(&cfg.GatewayTLSCert, "gateway-tls-cert", "", "the gateway's certificate, a PEM `path` as Envoys see it, which follow it; with --gateway")
+	f.StringVar(&cfg.GatewayTLSKey, "gateway-tls-key", "", "its key, a PEM `path` in the same directory as Envoys see it")
 	f.Var((*list)(&cfg.Collectors), "collector", "the collectors' `host:port` as Envoys see them, separated by commas; with --gateway")
 	f.StringVar(&cfg.Upstream, "upstream", "", "`host:port` for requests that no route takes (default: 404); with --gateway")
 	if _, err := f.parse(args, 0, 0, "flags alone"); err != nil {

@@ -163,7 +163,7 @@ func TestFilterInSomebodyElsesEnvoy(t *testing.T) {
 	s := newFilterStack(t)
 	s.kafka = kafka.Start(t, kafka.Config{})
 	s.collectors[0].start()
-	xdsServer := crowd(t, "xds", "--routes", s.routes, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter",
+	xdsServer := crowd(t, "xds", "--routes", s.routes, "--state", "off", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter",
 		absolute(t, crowdModule))
 	s.start(s.bootstrap(xdsServer.waitFor(`xds listening.* address=(\S+)`)))
 	if got := s.post("/other"); got != "200 backend: POST /other body" {

@@ -55,7 +55,7 @@ func newStackOn(t testing.TB, broker *kafka.Broker, routes string, collectors in
 
 	backend := httptest.NewServer(echo)
 	t.Cleanup(backend.Close)
-	s.xds = crowd(t, "xds", "--routes", s.routes, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter", absolute(t, crowdModule),
+	s.xds = crowd(t, "xds", "--routes", s.routes, "--state", t.TempDir(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter", absolute(t, crowdModule),
 		"--gateway", "127.0.0.1:0", "--collector", strings.Join(addresses, ","),
 		"--upstream", strings.TrimPrefix(backend.URL, "http://"))
 	var err error

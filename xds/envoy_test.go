@@ -46,7 +46,7 @@ func serve(t *testing.T, cfg xds.Config) control {
 	c := control{routes: filepath.Join(dir, "routes.yaml"), filter: filepath.Join(dir, "crowd.wasm"), log: log}
 	write(t, c.routes, leads)
 	write(t, c.filter, string(envoytest.EmptyFilter()))
-	cfg.Routes, cfg.Listen, cfg.Admin, cfg.Filter = c.routes, "127.0.0.1:0", "127.0.0.1:0", c.filter
+	cfg.Routes, cfg.State, cfg.Listen, cfg.Admin, cfg.Filter = c.routes, xds.NoState, "127.0.0.1:0", "127.0.0.1:0", c.filter
 	var err error
 	c.Server, err = xds.New(cfg, slog.New(messages{slog.DiscardHandler, log}), prometheus.NewRegistry())
 	if err != nil {

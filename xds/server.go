@@ -1,4 +1,4 @@
-// Package xds is crowd's control plane: it follows a routes file and hands what it says to Envoys over xDS.
+// Package xds is crowd's control plane: it follows files of routes and hands what they say to Envoys over xDS.
 //
 // An Envoy that crowd configures whole gets listener, routes, clusters and endpoints; one whose listener is somebody
 // else's asks for the filter alone, over ECDS, and gets only that, from the same server.
@@ -6,89 +6,112 @@ package xds
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/marceloboeira/crowd/xds/internal/resources"
+	"github.com/marceloboeira/crowd/xds/internal/nodegroup"
 	"github.com/marceloboeira/crowd/xds/internal/rollout"
 	"github.com/marceloboeira/crowd/xds/internal/server"
+	"github.com/marceloboeira/crowd/xds/internal/servertls"
 	"github.com/marceloboeira/crowd/xds/internal/source"
+	"github.com/marceloboeira/crowd/xds/internal/state"
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
-// defaultGroup takes every node.
-const defaultGroup = "default"
-
-// Server follows one routes file and serves Envoys.
+// Server follows the routes of groups of Envoys and serves them.
 type Server struct {
 	log      *slog.Logger
 	registry *prometheus.Registry
-	source   *source.Source
 	server   *server.Server
-	filter   resources.Filter
-	gateway  *resources.Gateway
-	served   func(route.Config)
+	groups   map[string]*group
+	good     *goodVersions
+	tls      credentials.TransportCredentials
 
 	envoys, admin net.Listener
 }
 
-// New reads the files that cfg names and binds the ports; Run goes on from there. It fails when cfg, or anything in
-// the routes file, is not valid: the error says all that is wrong. Metrics go to registry, where no other Server's may
-// be.
+// New reads the files that cfg names and binds the ports; Run goes on from there. It fails when cfg, the groups file, or
+// anything in the routes of a group that has no last good ones, is not valid: the error says all that is wrong. Metrics go
+// to registry, where no other Server's may be.
 func New(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Server, error) {
-	if err := cfg.Validate(); err != nil {
+	s, err := newServer(cfg, log, registry)
+	if err != nil {
 		return nil, fmt.Errorf("xds: %w", err)
 	}
-	s := &Server{
-		log:      log,
-		registry: registry,
-		server: server.New(server.Options{
-			Name:    cfg.name(),
-			Group:   func(*corev3.Node) string { return defaultGroup },
-			Rollout: rollout.Policy{CanaryPercent: cfg.CanaryPercent, Hold: cfg.CanaryHold},
-		}, log, registry),
-		filter: resources.Filter{Path: cfg.Filter},
-		served: cfg.Served,
-	}
-	if s.served == nil {
-		s.served = func(route.Config) {}
-	}
-	s.gateway, _ = cfg.gateway() // valid, as checked
-	if cfg.FilterInline != "" {
-		if err := CheckFilter(cfg.FilterInline); err != nil {
-			return nil, fmt.Errorf("xds: --filter-inline: %w", err)
-		}
-		code, err := os.ReadFile(cfg.FilterInline)
-		if err != nil {
-			return nil, fmt.Errorf("xds: --filter-inline: %w", err)
-		}
-		s.filter.Code = code
-	}
+	return s, nil
+}
 
-	var err error
-	if s.source, err = source.New(defaultGroup, cfg.Routes, log, source.NewMetrics(registry)); err != nil {
-		return nil, fmt.Errorf("xds: %w", err)
+func newServer(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
 	}
-	first, err := s.source.First()
-	if err == nil {
-		err = s.publish(first)
+	groups, err := cfg.groups()
+	if err != nil {
+		return nil, err
 	}
-	if err == nil {
+	deployments, err := cfg.deployments(groups)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{log: log, registry: registry, groups: map[string]*group{}, good: newGoodVersions(), tls: insecure.NewCredentials()}
+	if cfg.tls().Enabled() {
+		if s.tls, err = servertls.New(cfg.tls(), log, registry); err != nil {
+			return nil, err
+		}
+	}
+	s.server = server.New(server.Options{
+		Name:    cfg.name(),
+		Group:   groups.Of,
+		Rollout: rollout.Policy{CanaryPercent: cfg.CanaryPercent, Hold: cfg.CanaryHold},
+		Good:    s.good.add,
+	}, log, registry)
+	if err = s.start(cfg, groups, deployments); err == nil {
 		err = s.bind(cfg)
 	}
 	if err != nil {
-		s.source.Close()
-		return nil, fmt.Errorf("xds: %w", err)
+		for _, g := range s.groups {
+			g.source.Close()
+		}
+		return nil, err
 	}
-	s.served(first)
 	return s, nil
+}
+
+// start begins with what each group has at first.
+func (s *Server) start(cfg Config, groups nodegroup.Groups, deployments []deployment) error {
+	var kept *state.Store
+	if cfg.state() != NoState {
+		var err error
+		if kept, err = state.Open(cfg.state(), s.log); err != nil {
+			return fmt.Errorf("%w; pass another one with --state, or --state %s", err, NoState)
+		}
+	}
+	served := cfg.Served
+	if served == nil {
+		served = func(string, route.Config) {}
+	}
+	metrics := source.NewMetrics(s.registry)
+	var errs []error
+	for i, described := range groups {
+		routes, err := source.New(described.Name, described.Routes, s.log, metrics)
+		if err != nil {
+			return err
+		}
+		g := &group{
+			name: described.Name, deployment: deployments[i], source: routes,
+			server: s.server, state: kept, served: served, log: s.log,
+		}
+		s.groups[g.name] = g
+		errs = append(errs, g.start())
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Server) bind(cfg Config) error {
@@ -112,33 +135,24 @@ func (s *Server) AdminAddr() net.Addr { return s.admin.Addr() }
 // Status returns what every node has and is to have.
 func (s *Server) Status() Status { return s.server.Status() }
 
-// Run serves, and follows the routes file, until ctx ends, which is no error. Envoys keep what they have.
+// Run serves, and follows the routes, until ctx ends, which is no error. Envoys keep what they have.
 func (s *Server) Run(ctx context.Context) error {
 	s.log.Info("xds listening", "address", s.Addr().String(), "admin", s.AdminAddr().String())
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return s.server.Serve(ctx, s.envoys, insecure.NewCredentials()) })
-	group.Go(func() error { return serveAdmin(ctx, s.admin, s.registry, s.Status) })
-	group.Go(func() error {
-		s.source.Run(ctx, func(routes route.Config) error {
-			err := s.publish(routes)
-			if err == nil {
-				s.served(routes)
-			}
-			return err
-		})
+	running, ctx := errgroup.WithContext(ctx)
+	running.Go(func() error { return s.server.Serve(ctx, s.envoys, s.tls) })
+	running.Go(func() error { return serveAdmin(ctx, s.admin, s.registry, s.Status) })
+	running.Go(func() error {
+		s.good.run(ctx, func(group, version string) { s.groups[group].keep(version) })
 		return nil
 	})
-	if err := group.Wait(); err != nil {
+	for _, g := range s.groups {
+		running.Go(func() error {
+			g.run(ctx)
+			return nil
+		})
+	}
+	if err := running.Wait(); err != nil {
 		return fmt.Errorf("xds: %w", err)
 	}
 	return nil
-}
-
-func (s *Server) publish(routes route.Config) error {
-	r, err := resources.Build(resources.Input{Routes: routes, Filter: s.filter, Gateway: s.gateway})
-	if err != nil {
-		return err
-	}
-	_, err = s.server.Offer(defaultGroup, r)
-	return err
 }

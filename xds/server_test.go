@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -28,47 +29,6 @@ const (
 	track = `{"routes":[{"name":"track","match":{"prefix":"/track/"},"topic":"tracking"}]}`
 )
 
-func TestValidate(t *testing.T) {
-	valid := Config{Routes: "routes.yaml", Filter: "/crowd.wasm", Gateway: ":10000", Collectors: []string{"collector:9001"}}
-	tests := []struct {
-		name string
-		edit func(*Config)
-		want string
-	}{
-		{"valid", func(*Config) {}, ""},
-		{"filter only", func(c *Config) { c.Gateway, c.Collectors = "", nil }, ""},
-		{"nothing", func(c *Config) { *c = Config{} }, "routes: a file is required\n" +
-			"filter: either the path of crowd.wasm as Envoy sees it or a file to send inline is required"},
-		{"both filters", func(c *Config) { c.FilterInline = "crowd.wasm" },
-			"filter: either the path of crowd.wasm as Envoy sees it or a file to send inline is required"},
-		{"own addresses", func(c *Config) { c.Listen, c.Admin = "18000", "a:b" }, `listen: address "18000": want host:port` + "\n" +
-			`admin: address "a:b": port "b" is not a number from 0 to 65535`},
-		{"clusters without a gateway", func(c *Config) { c.Gateway = "" }, "gateway: collectors, upstream and TLS mean nothing " +
-			"without the gateway's address; where the listener is somebody else's, so are they"},
-		{"no collectors", func(c *Config) { c.Collectors = nil }, "collectors: a gateway needs at least one"},
-		{"gateway by name", func(c *Config) { c.Gateway = "localhost:80" },
-			`gateway: address "localhost:80": a listener needs an IP address, such as 127.0.0.1 or 0.0.0.0`},
-		{"everything at once", func(c *Config) { c.Gateway, c.Collectors, c.Upstream = ":http", []string{":9001", "c"}, "api:0" },
-			`gateway: address ":http": port "http" is not a number from 0 to 65535` + "\n" +
-				`collectors: address ":9001": host and port are required` + "\n" +
-				`collectors: address "c": want host:port` + "\n" +
-				`upstream: address "api:0": host and port are required`},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			c := valid
-			tt.edit(&c)
-			got := ""
-			if err := c.Validate(); err != nil {
-				got = err.Error()
-			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("-want +got:\n%s", diff)
-			}
-		})
-	}
-}
-
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
@@ -79,20 +39,32 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// filters subscribes to the filter at s and returns a function that waits for its next version and acknowledges it.
+// filters subscribes to the filter at s and returns a function that waits for its next version. That it calls for one
+// acknowledges the version before.
 func filters(t *testing.T, s *Server) func() *httpwasmv3.Wasm {
 	t.Helper()
-	conn, err := grpc.NewClient(s.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return filtersFor(t, s, &corev3.Node{Id: "test"})
+}
+
+func connect(t *testing.T, s *Server, creds credentials.TransportCredentials) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(s.Addr().String(), grpc.WithTransportCredentials(creds))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+func filtersFor(t *testing.T, s *Server, node *corev3.Node) func() *httpwasmv3.Wasm {
+	t.Helper()
+	conn := connect(t, s, insecure.NewCredentials())
 	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	request := &discoveryv3.DiscoveryRequest{
-		Node: &corev3.Node{Id: "test"}, TypeUrl: resource.ExtensionConfigType, ResourceNames: []string{"crowd"},
+		Node: node, TypeUrl: resource.ExtensionConfigType, ResourceNames: []string{"crowd"},
 	}
 	return func() *httpwasmv3.Wasm {
 		t.Helper()
@@ -135,12 +107,13 @@ func TestReload(t *testing.T) {
 	served := make(chan string, 10)
 	s, err := New(Config{
 		Routes: routes, FilterInline: code, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0",
-		Served: func(c route.Config) { served <- c.Routes[0].Name },
+		State:  NoState,
+		Served: func(group string, c route.Config) { served <- group + " " + c.Routes[0].Name },
 	}, log, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(served) != 1 || <-served != "leads" {
+	if len(served) != 1 || <-served != "default leads" {
 		t.Error("the first document is not said to be served")
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -172,7 +145,7 @@ func TestReload(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	if len(served) != 1 || <-served != "track" {
+	if len(served) != 1 || <-served != "default track" {
 		t.Error("the good change, and nothing else, is not said to be served")
 	}
 }
@@ -211,20 +184,20 @@ func TestNewFails(t *testing.T) {
 	dir := t.TempDir()
 	routes := filepath.Join(dir, "routes.yaml")
 	write(t, routes, `{"uplink":{"cluster":"crowd_upstream"},`+strings.TrimPrefix(leads, "{"))
-	taken, err := New(Config{Routes: routes, Filter: "x", Listen: "127.0.0.1:0", Admin: "127.0.0.1:0"}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	taken, err := New(Config{Routes: routes, State: NoState, Filter: "x", Listen: "127.0.0.1:0", Admin: "127.0.0.1:0"}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer taken.envoys.Close()
 	defer taken.admin.Close()
-	defer taken.source.Close()
+	defer taken.groups["default"].source.Close()
 
 	tests := []struct {
 		name string
 		cfg  Config
 		want string
 	}{
-		{"not valid", Config{Filter: "x"}, "xds: routes: a file is required"},
+		{"not valid", Config{Filter: "x"}, "xds: routes: either routes, a file or directory, or a groups file is required"},
 		{"no routes", Config{Routes: filepath.Join(dir, "none"), Filter: "x"}, "xds: read routes: "},
 		{"no code", Config{Routes: routes, FilterInline: filepath.Join(dir, "none")}, "xds: --filter-inline: open " + dir},
 		{"other code", Config{Routes: routes, FilterInline: routes}, "xds: --filter-inline: " + routes + " is not a Wasm module; run `make build`"},
@@ -235,6 +208,7 @@ func TestNewFails(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			tt.cfg.State = NoState
 			_, err := New(tt.cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("New: %v, want %q", err, tt.want)

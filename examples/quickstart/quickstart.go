@@ -21,6 +21,7 @@ import (
 	"github.com/marceloboeira/crowd/collector/tail"
 	"github.com/marceloboeira/crowd/envoy"
 	"github.com/marceloboeira/crowd/xds"
+	"github.com/marceloboeira/crowd/xds/route"
 	"github.com/marceloboeira/crowd/xds/route/routefile"
 )
 
@@ -153,8 +154,9 @@ func (s *services) run(ctx context.Context) (err error) {
 	}
 	group.Go(func() error { return c.Run(serving) })
 	x, err := xds.New(xds.Config{
-		Routes: s.routes, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Filter: s.filter,
-		Gateway: s.listen, Collectors: []string{c.Addr().String()}, Served: s.served.add,
+		Routes: s.routes, State: xds.NoState, Listen: "127.0.0.1:0", Admin: "127.0.0.1:0", Filter: s.filter,
+		Gateway: s.listen, Collectors: []string{c.Addr().String()},
+		Served: func(_ string, document route.Config) { s.served.add(document) },
 	}, s.config.Log, prometheus.NewRegistry())
 	if err != nil {
 		return err

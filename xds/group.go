@@ -1,0 +1,114 @@
+package xds
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/marceloboeira/crowd/xds/internal/resources"
+	"github.com/marceloboeira/crowd/xds/internal/server"
+	"github.com/marceloboeira/crowd/xds/internal/source"
+	"github.com/marceloboeira/crowd/xds/internal/state"
+	"github.com/marceloboeira/crowd/xds/route"
+)
+
+// group is the Envoys that share routes: it takes those from its source to the server, and what proved good to the state.
+type group struct {
+	name string
+	deployment
+	source *source.Source
+	server *server.Server
+	state  *state.Store // nil where none is kept
+	served func(group string, document route.Config)
+	log    *slog.Logger
+
+	mu sync.Mutex
+	// offered are the two latest documents that were offered, the latest last: news that the earlier one is good may come
+	// when the next one is out already.
+	offered []offered
+	saved   string // the version in the state
+}
+
+type offered struct {
+	version  string
+	document route.Config
+}
+
+// start offers what the group has at first: its last good routes, if any are kept, and then what its source says. It fails
+// where there is neither, with all that is wrong with the source.
+func (g *group) start() error {
+	restored := g.restore()
+	document, err := g.source.First()
+	if err == nil {
+		err = g.offer(document)
+	}
+	if err != nil && restored {
+		g.source.Reject(err)
+		return nil
+	}
+	return err
+}
+
+// restore reports whether there are last good routes, which the group's Envoys get then.
+func (g *group) restore() bool {
+	if g.state == nil {
+		return false
+	}
+	document, ok := g.state.Load(g.name)
+	if !ok {
+		return false
+	}
+	r, err := g.build(document)
+	if err == nil {
+		g.saved, err = g.server.Restore(g.name, r)
+	}
+	if err != nil { // they were good with other flags
+		g.log.Error("the last good routes cannot be used", "group", g.name, "error", err)
+		return false
+	}
+	g.served(g.name, document)
+	return true
+}
+
+// run offers every change until ctx ends.
+func (g *group) run(ctx context.Context) { g.source.Run(ctx, g.offer) }
+
+func (g *group) offer(document route.Config) error {
+	r, err := g.build(document)
+	if err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	version, err := g.server.Offer(g.name, r)
+	if err != nil {
+		return err
+	}
+	g.offered = append(g.offered[max(0, len(g.offered)-1):], offered{version, document})
+	g.served(g.name, document)
+	return nil
+}
+
+func (g *group) build(document route.Config) (resources.Resources, error) {
+	return resources.Build(resources.Input{Routes: document, Filter: g.filter, Gateway: g.gateway})
+}
+
+// keep puts a version that is good into the state.
+func (g *group) keep(version string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.state == nil || version == g.saved {
+		return
+	}
+	for _, o := range g.offered {
+		if o.version != version {
+			continue
+		}
+		if err := g.state.Save(g.name, o.document); err != nil {
+			g.log.Error("good routes are not kept: a start with broken ones would serve earlier ones, or fail", "error", err)
+			return
+		}
+		g.saved = version
+		return
+	}
+}
