@@ -3,6 +3,7 @@ package plugin
 import (
 	"math/rand/v2"
 	"strconv"
+	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
@@ -37,6 +38,14 @@ func (r *request) answerShed() {
 	r.plugin.vm.metrics.shed[r.refusal].add()
 	r.respond(503, [][2]string{{"content-type", jsonType}, retryAfter()},
 		[]byte(`{"error":"overloaded","reason":"`+r.refusal.String()+`"}`))
+}
+
+// answerLimited says that the route has had its share.
+func (r *request) answerLimited() {
+	r.plugin.vm.metrics.rateLimited.add()
+	seconds := (r.limited + time.Second - 1) / time.Second
+	r.respond(429, [][2]string{{"content-type", jsonType}, {"retry-after", strconv.Itoa(int(seconds))}},
+		[]byte(`{"error":"too many requests","reason":"rate_limited"}`))
 }
 
 // answerLate says that the record did not get there in time. It may still do so: whoever tries again can tell the two

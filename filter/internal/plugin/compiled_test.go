@@ -53,9 +53,10 @@ type module struct {
 
 // Values of the proxy-wasm ABI (version 0.2.1) that the host side needs.
 const (
-	statusOK            = 0
-	statusNotFound      = 1
-	statusUnimplemented = 12
+	statusOK              = 0
+	statusNotFound        = 1
+	statusInternalFailure = 10
+	statusUnimplemented   = 12
 
 	bufferRequestBody  = 0
 	bufferGRPCReceive  = 5
@@ -71,6 +72,7 @@ type compiled struct {
 	scene
 	mod        api.Module
 	calls      map[string]int
+	failing    string // a host call that fails
 	properties map[string]string
 
 	effective uint32 // 0: current
@@ -82,12 +84,13 @@ type compiled struct {
 
 	metricNames []string
 	metrics     map[string]int64
-	logs        []string      // critical
-	ended       []uint32      // plugin contexts that ended what they had left pending
-	current     uint32        // the context that was called
-	hears       uint32        // the context that messages are delivered to
-	ahead       time.Duration // of the module's clock before the real one
-	opener      uint32        // the context in whose name the last stream was opened
+	shared      map[string]string // data of all VMs
+	logs        []string          // critical
+	ended       []uint32          // plugin contexts that ended what they had left pending
+	current     uint32            // the context that was called
+	hears       uint32            // the context that messages are delivered to
+	ahead       time.Duration     // of the module's clock before the real one
+	opener      uint32            // the context in whose name the last stream was opened
 }
 
 type compiledRequest struct {
@@ -99,6 +102,14 @@ type compiledRequest struct {
 
 func newCompiled(t *testing.T, configuration string, properties map[string]string) *compiled {
 	t.Helper()
+	c := newVM(t, configuration, properties, map[string]string{})
+	c.startPlugin(pluginContext)
+	return c
+}
+
+// newVM is a VM without a plugin, which has data in common with others.
+func newVM(t *testing.T, configuration string, properties, shared map[string]string) *compiled {
+	t.Helper()
 	m, err := buildModule()
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +117,7 @@ func newCompiled(t *testing.T, configuration string, properties map[string]strin
 	c := &compiled{
 		calls: map[string]int{}, properties: properties, requests: map[uint32]*compiledRequest{},
 		metrics: map[string]int64{}, config: []byte(configuration), next: pluginContext,
-		hears: pluginContext,
+		hears: pluginContext, shared: shared,
 	}
 	began := time.Now()
 	ctx := t.Context()
@@ -143,18 +154,23 @@ func newCompiled(t *testing.T, configuration string, properties map[string]strin
 	}
 	c.scene = scene{T: t, proxy: c}
 	c.export("proxy_on_vm_start", 0, 0)
-	c.startPlugin(pluginContext)
 	return c
 }
 
 // startPlugin begins a plugin context, which becomes that of new requests.
 func (c *compiled) startPlugin(id uint32) {
 	c.Helper()
-	c.plugin = id
-	c.call(id, "proxy_on_context_create", 0)
-	if ok := c.call(id, "proxy_on_configure", uint64(len(c.config))); ok != 1 {
+	if !c.starts(id) {
 		c.Fatal("the plugin does not start")
 	}
+}
+
+// starts begins a plugin context, which becomes that of new requests, and reports whether it takes its configuration.
+func (c *compiled) starts(id uint32) bool {
+	c.Helper()
+	c.plugin = id
+	c.call(id, "proxy_on_context_create", 0)
+	return c.call(id, "proxy_on_configure", uint64(len(c.config))) == 1
 }
 
 // call calls one of the module's functions for a context.
@@ -201,6 +217,8 @@ func (c *compiled) hostCall(name string, args []uint64) uint32 {
 	effective := cmp.Or(c.effective, c.current)
 	request := c.requests[effective]
 	switch name {
+	case c.failing:
+		return statusInternalFailure
 	case "proxy_set_effective_context":
 		c.effective = uint32(args[0])
 		return statusOK
@@ -218,6 +236,16 @@ func (c *compiled) hostCall(name string, args []uint64) uint32 {
 			return c.give([]byte(value), args[2], args[3])
 		}
 		return statusNotFound
+	case "proxy_get_shared_data":
+		value, ok := c.shared[string(c.read(args[0], args[1]))]
+		if !ok {
+			return statusNotFound
+		}
+		c.mod.Memory().WriteUint32Le(uint32(args[4]), 1)
+		return c.give([]byte(value), args[2], args[3])
+	case "proxy_set_shared_data":
+		c.shared[string(c.read(args[0], args[1]))] = string(c.read(args[2], args[3]))
+		return statusOK
 	case "proxy_get_buffer_bytes":
 		switch args[0] {
 		case bufferPluginConfig:
@@ -326,10 +354,14 @@ func (c *compiled) CallOnRequestHeaders(id uint32, headers [][2]string, end bool
 }
 
 func (c *compiled) CallOnRequestBody(id uint32, body []byte, end bool) types.Action {
-	c.requests[id].body = append(c.requests[id].body, body...)
-	action := c.act("proxy_on_request_body", id, uint64(len(c.requests[id].body)), number(end))
+	r := c.requests[id]
+	if r.action == types.ActionContinue {
+		r.body = nil // has gone on
+	}
+	r.body = append(r.body, body...)
+	action := c.act("proxy_on_request_body", id, uint64(len(r.body)), number(end))
 	if action == stopAndDrop {
-		c.requests[id].body = nil
+		r.body = nil
 	}
 	return action
 }
@@ -596,27 +628,35 @@ func TestFiltersOfOtherNamesShareNothing(t *testing.T) {
 	c.wantAnswer(c.post("/track/2", make([]byte, 2<<20)), 202, "")
 }
 
-// TestAnInvalidConfigurationKeepsRecords has nobody but a context with an invalid configuration carry on.
+// TestAnInvalidConfigurationKeepsRecords has nobody but a context with an invalid configuration carry on: one that was
+// taken when there was no other.
 func TestAnInvalidConfigurationKeepsRecords(t *testing.T) {
-	const second = 1000
-	c := newCompiled(t, routes, properties)
-	c.CompleteHttpContext(c.post("/leads", []byte("first")))
-	c.closeStream(1) // the collector is down
-	c.changed(second, `{"routes": 7}`)
-	c.ahead = handoverTimeout + time.Second
-	if c.Tick(); !c.done() {
-		t.Fatal("the old context does not end")
+	const second, third = 1000, 2000
+	c := newCompiled(t, `{"routes": 7}`, properties)
+	c.configure(second, routes)
+	if !c.FinishVM() {
+		t.Fatal("the first context waits, though it has nothing")
 	}
-	c.untilOpened(c.opened+1, func() { c.call(second, "proxy_on_tick") })
-	if c.opener != second || c.service != abi.EnvoyGRPC("collectors") {
+	c.CompleteHttpContext(c.post("/leads", []byte("first")))
+	c.call(second, "proxy_on_grpc_close", 1, 14) // the collector is down
+	c.configure(third, `{"routes": 7}`)
+	if c.call(second, "proxy_on_done") != 0 {
+		t.Fatal("the second context ended with a record that nobody has stored")
+	}
+	c.ahead = handoverTimeout + time.Second
+	if c.call(second, "proxy_on_tick"); !c.done() {
+		t.Fatal("the second context does not end")
+	}
+	c.untilOpened(c.opened+1, func() { c.call(third, "proxy_on_tick") })
+	if c.opener != third || c.service != abi.EnvoyGRPC("collectors") {
 		t.Fatalf("context %d opened a stream to %q", c.opener, c.service)
 	}
-	c.welcomeOf(second)
+	c.welcomeOf(third)
 	if all := c.records(); len(all) != 1 || string(all[0].Body) != "first" {
 		t.Fatalf("%d records sent, want the one that was answered", len(all))
 	}
-	c.ackOf(second, 1)
-	if c.call(second, "proxy_on_done") != 1 {
+	c.ackOf(third, 1)
+	if c.call(third, "proxy_on_done") != 1 {
 		t.Error("the last context does not end, though everything is stored")
 	}
 }

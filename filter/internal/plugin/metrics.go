@@ -11,13 +11,17 @@ import (
 type metrics struct {
 	configInvalid proxywasm.MetricCounter
 
-	answered  counter // requests answered with their route's answer
-	shed      map[uplink.Refusal]*counter
-	late      counter // answered 503: the record did not reach its level in time
-	rejected  counter // answered 413 or 500: Kafka does not take the record
-	tooLarge  counter // answered 413
-	abandoned counter // the client left before its request was whole
-	failed    counter // answered 500: a host call that should not fail did
+	answered    counter // requests answered with their route's answer
+	shed        map[uplink.Refusal]*counter
+	late        counter // answered 503: the record did not reach its level in time
+	rejected    counter // answered 413 or 500: Kafka does not take the record
+	tooLarge    counter // answered 413
+	rateLimited counter // answered 429
+	abandoned   counter // the client left before its request was whole
+	failed      counter // answered 500: a host call that should not fail did
+
+	mirrored      counter             // requests that went on and whose record the uplink has taken
+	mirrorSkipped map[string]*counter // those that went on without a record, by the reason
 
 	batches       counter // sent for the first time
 	resent        counter // batches sent again
@@ -66,11 +70,14 @@ func defineMetrics() *metrics {
 		configInvalid: proxywasm.DefineCounterMetric("crowd.config_invalid"),
 		answered:      define("answered"),
 		tooLarge:      define("too_large"),
+		rateLimited:   define("rate_limited"),
 		abandoned:     define("abandoned"),
 		shed:          map[uplink.Refusal]*counter{},
 		late:          define("ack_timeout"),
 		rejected:      define("rejected"),
 		failed:        define("failed"),
+		mirrored:      define("mirrored"),
+		mirrorSkipped: map[string]*counter{},
 		batches:       define("batches"),
 		resent:        define("batches_resent"),
 		batchRecords:  proxywasm.DefineHistogramMetric("crowd.batch_records"),
@@ -86,6 +93,9 @@ func defineMetrics() *metrics {
 	for _, r := range uplink.Refusals {
 		m.shed[r] = new(define("shed." + r.String()))
 	}
+	for _, reason := range skipReasons() {
+		m.mirrorSkipped[reason] = new(define("mirror_skipped." + reason))
+	}
 	return m
 }
 
@@ -95,9 +105,12 @@ func (m *metrics) report(stats *uplink.Stats, links []*link, waiting int) {
 	m.stored.total, m.deadLettered.total, m.refused.total = stats.Stored, stats.DeadLettered, stats.Refused
 	m.streamsOpened.total, m.streamsLost.total = stats.StreamsOpened, stats.StreamsLost
 	for _, c := range []*counter{
-		&m.answered, &m.tooLarge, &m.abandoned, &m.failed, &m.late, &m.rejected, &m.batches, &m.resent, &m.stored,
-		&m.deadLettered, &m.refused, &m.streamsOpened, &m.streamsLost,
+		&m.answered, &m.tooLarge, &m.rateLimited, &m.abandoned, &m.failed, &m.late, &m.rejected, &m.mirrored, &m.batches,
+		&m.resent, &m.stored, &m.deadLettered, &m.refused, &m.streamsOpened, &m.streamsLost,
 	} {
+		c.report()
+	}
+	for _, c := range m.mirrorSkipped {
 		c.report()
 	}
 	for _, r := range uplink.Refusals {

@@ -40,9 +40,9 @@ type plugin struct {
 
 	name string // of the filter: whoever has the same one is another version of it
 
-	table   *route.Table                  // nil: the configuration is invalid, and everything passes untouched
-	link    *link                         // nil where table is
-	routes  map[*route.Rule]*uplink.Route // of the table, as far as they have been used, as the link's uplink has them
+	table   *route.Table               // nil: the configuration is invalid, and everything passes untouched
+	link    *link                      // nil where table is
+	routes  map[*route.Rule]*usedRoute // of the table, as far as they have been used
 	cluster string
 	limits  uplink.Limits
 
@@ -51,25 +51,38 @@ type plugin struct {
 	ended   bool          // nothing is left of it but Envoy's context, if that
 }
 
-// OnPluginStart reads the configuration. An invalid one leaves the plugin without routes: traffic goes on
-// untouched, and the log and the metric `crowd.config_invalid` say so. Refusing to start would make Envoy
-// answer every request of the listener with an error.
+// OnPluginStart reads the configuration. An invalid one is refused where Envoy has an earlier one to go on with; where not,
+// it leaves the plugin without routes, and traffic goes on untouched (see takeInvalid). The log and the metric
+// `crowd.config_invalid` say so.
 func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 	if p.vm.metrics == nil {
 		p.vm.metrics = defineMetrics()
 	}
 	p.name = property("plugin_name")
+	raw, config, table, err := readTable()
+	if err != nil {
+		p.vm.metrics.configInvalid.Increment(1)
+		if !takeInvalid(p.name, raw) {
+			proxywasm.LogCriticalf("crowd: invalid configuration refused, the one before it stays: %v", err)
+			return types.OnPluginStartStatusFailed
+		}
+		proxywasm.LogCriticalf("crowd: invalid configuration, no request is absorbed and all go on untouched: %v", err)
+	}
 	p.vm.plugins = append(p.vm.plugins, p)
 	abi.Handle(p.id, p)
 	p.setTicks(tickMilliseconds)
-	table, err := readTable()
-	if err != nil {
-		p.vm.metrics.configInvalid.Increment(1)
-		proxywasm.LogCriticalf("crowd: invalid configuration, no request is absorbed and all go on untouched: %v", err)
-		return types.OnPluginStartStatusOK
+	if table != nil {
+		noteValid(p.name)
+		p.use(table)
+		p.vm.keepBuckets(p.name, config.Routes)
 	}
+	return types.OnPluginStartStatusOK
+}
+
+// use gives p its routes.
+func (p *plugin) use(table *route.Table) {
 	config := table.Uplink()
-	p.table, p.cluster, p.routes = table, config.Cluster, map[*route.Rule]*uplink.Route{}
+	p.table, p.cluster, p.routes = table, config.Cluster, map[*route.Rule]*usedRoute{}
 	p.limits = uplink.Limits{
 		MaxBufferBytes:     int(config.MaxBufferBytes),
 		MaxBatchBytes:      int(config.MaxBatchBytes),
@@ -77,7 +90,6 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 		Streams:            config.Streams,
 	}
 	p.vm.join(p)
-	return types.OnPluginStartStatusOK
 }
 
 // setTicks also ends the ticks: Envoy would go on with them after the context is gone.
@@ -87,16 +99,17 @@ func (p *plugin) setTicks(milliseconds uint32) {
 	}
 }
 
-func readTable() (*route.Table, error) {
-	raw, err := proxywasm.GetPluginConfiguration()
+// readTable returns the configuration as it came, as it was read and compiled, the latter nil where there is an error.
+func readTable() (raw []byte, config route.Config, table *route.Table, err error) {
+	raw, err = proxywasm.GetPluginConfiguration()
 	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) {
-		return nil, err
+		return nil, config, nil, err
 	}
-	config, err := route.ParseJSON(raw)
-	if err != nil {
-		return nil, err
+	if config, err = route.ParseJSON(raw); err != nil {
+		return raw, config, nil, err
 	}
-	return route.Compile(config)
+	table, err = route.Compile(config)
+	return raw, config, table, err
 }
 
 // property reads an Envoy attribute, "" where there is none.
@@ -108,11 +121,20 @@ func property(path ...string) string {
 	return string(value)
 }
 
-// route returns what the uplink keeps of a rule of p's table.
-func (p *plugin) route(rule *route.Rule) *uplink.Route {
+// usedRoute is what goes with a rule of a table.
+type usedRoute struct {
+	uplink *uplink.Route
+	limit  *bucket // nil: none
+}
+
+// route returns what goes with a rule of p's table.
+func (p *plugin) route(rule *route.Rule) *usedRoute {
 	r := p.routes[rule]
 	if r == nil {
-		r = p.link.uplink.Route(rule.Name, rule.Topic, levels[rule.Ack], rule.AckTimeout)
+		r = &usedRoute{
+			uplink: p.link.uplink.Route(rule.Name, rule.Topic, levels[rule.Ack], rule.AckTimeout),
+			limit:  p.vm.bucket(p.name, rule),
+		}
 		p.routes[rule] = r
 	}
 	return r

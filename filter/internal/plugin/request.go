@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"errors"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ import (
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
-// request is one HTTP request. Its body goes chunk by chunk into the filter's memory and never into Envoy's own buffer,
+// request is one HTTP request. That of a route that absorbs (see mirror.go for the others): its body goes chunk by chunk into the filter's memory and never into Envoy's own buffer,
 // whose limit does not bound it, and the answer is given when the whole of it has arrived, or later: a local reply
 // before that makes Envoy close an HTTP/1 connection.
 type request struct {
@@ -24,13 +25,14 @@ type request struct {
 	context uint32 // its id
 
 	rule     *route.Rule // nil: not ours, goes on untouched
-	route    *uplink.Route
+	route    *usedRoute
 	id       record.ID // given when the request is whole
 	record   record.Record
 	chunks   [][]byte
 	size     int            // bytes of body that have arrived
 	reserved int            // bytes that the uplink has made room for
 	refusal  uplink.Refusal // there was no room: the rest is drained, then the request is shed
+	limited  time.Duration  // until its route has a token again: the rest is drained, then it is told so; 0: it has one
 	waiting  bool           // for its record to reach the level that the route asks for
 	answered bool
 }
@@ -45,7 +47,7 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 		proxywasm.LogErrorf("crowd: request passed untouched, its headers cannot be read: %v", err)
 		return types.ActionContinue
 	}
-	match := route.Request{Headers: headers}
+	match := route.Request{Headers: headers, Draw: rand.Uint64()}
 	for _, h := range headers {
 		switch h[0] {
 		case ":method":
@@ -60,20 +62,36 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	if r.rule == nil {
 		return types.ActionContinue
 	}
-	r.capture(&match)
-	if length, ok := contentLength(headers); ok && length > r.rule.MaxBody {
+	r.route = r.plugin.route(r.rule)
+	if r.rule.Mode == route.ModeMirror {
+		r.mirrorHeaders(&match, endOfStream)
+		return types.ActionContinue
+	}
+	if r.declaredTooLarge(headers) {
 		r.answerTooLarge()
-	} else if endOfStream {
+		return types.ActionPause
+	}
+	if r.limited = r.takeToken(); r.limited == 0 {
+		r.capture(&match)
+	}
+	if endOfStream {
 		r.finish()
 	}
 	return types.ActionPause
 }
 
+// takeToken takes one of the route's rate limit and returns 0, or how long it is until there is one.
+func (r *request) takeToken() time.Duration {
+	if r.route.limit == nil {
+		return 0
+	}
+	return r.route.limit.take(r.plugin.vm.now())
+}
+
 // capture notes what the headers say.
 func (r *request) capture(match *route.Request) {
-	r.route = r.plugin.route(r.rule)
 	r.record = record.Record{
-		Received: time.Now(), Route: r.rule.Name, Ack: r.route.Level(), Topic: r.rule.Topic, Key: r.rule.Key(match),
+		Received: time.Now(), Route: r.rule.Name, Ack: r.route.uplink.Level(), Topic: r.rule.Topic, Key: r.rule.Key(match),
 		Method: match.Method, Authority: match.Authority, Path: match.Path,
 		Headers: make([]record.Header, 0, len(match.Headers)),
 		Source:  property("source", "address"),
@@ -107,14 +125,15 @@ func (r *request) reserve(n int) bool {
 	return true
 }
 
-func contentLength(headers [][2]string) (int, bool) {
+// declaredTooLarge reports whether the headers announce a body that is too large.
+func (r *request) declaredTooLarge(headers [][2]string) bool {
 	for _, h := range headers {
 		if h[0] == "content-length" {
 			n, err := strconv.Atoi(h[1])
-			return n, err == nil
+			return err == nil && n > r.rule.MaxBody
 		}
 	}
-	return 0, false
+	return false
 }
 
 // stopAndDrop is proxy-wasm-cpp-host's FilterDataStatus::StopIterationNoBuffer, which the SDK has no name for: Envoy
@@ -124,13 +143,16 @@ const stopAndDrop types.Action = 3
 
 // OnHttpRequestBody takes a chunk.
 func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
-	if r.rule == nil {
+	switch {
+	case r.rule == nil:
 		return types.ActionContinue
-	}
-	if r.answered || r.waiting {
+	case r.rule.Mode == route.ModeMirror:
+		r.mirrorBody(bytes, endOfStream)
+		return types.ActionContinue
+	case r.answered || r.waiting:
 		return stopAndDrop
 	}
-	if bytes > 0 {
+	if r.limited == 0 {
 		if err := r.keep(bytes); err != nil {
 			r.answerFailed(err)
 			return stopAndDrop
@@ -149,6 +171,9 @@ const smallChunk = 4 << 10
 
 // keep takes a chunk out of Envoy's memory, while there is room.
 func (r *request) keep(bytes int) error {
+	if bytes == 0 {
+		return nil
+	}
 	r.size += bytes
 	last := len(r.chunks) - 1
 	joins := last >= 0 && len(r.chunks[last])+bytes <= smallChunk
@@ -173,28 +198,44 @@ func (r *request) keep(bytes int) error {
 
 // OnHttpRequestTrailers ends a request that has trailers.
 func (r *request) OnHttpRequestTrailers(int) types.Action {
-	if r.rule == nil {
+	switch {
+	case r.rule == nil:
 		return types.ActionContinue
-	}
-	if r.answered || r.waiting {
+	case r.rule.Mode == route.ModeMirror:
+		r.mirrorTrailers()
+		return types.ActionContinue
+	case r.answered || r.waiting:
 		return types.ActionPause
 	}
-	trailers, err := proxywasm.GetHttpRequestTrailers()
-	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) { // which is how none are reported
-		r.answerFailed(err)
-		return types.ActionPause
-	}
-	for _, t := range trailers {
-		if r.rule.Records(t[0]) {
-			r.record.Trailers = append(r.record.Trailers, record.Header{Name: t[0], Value: t[1]})
+	if r.limited == 0 {
+		if err := r.keepTrailers(); err != nil {
+			r.answerFailed(err)
+			return types.ActionPause
 		}
 	}
 	r.finish()
 	return types.ActionPause
 }
 
+func (r *request) keepTrailers() error {
+	trailers, err := proxywasm.GetHttpRequestTrailers()
+	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) { // which is how none are reported
+		return err
+	}
+	for _, t := range trailers {
+		if r.rule.Records(t[0]) {
+			r.record.Trailers = append(r.record.Trailers, record.Header{Name: t[0], Value: t[1]})
+		}
+	}
+	return nil
+}
+
 // finish hands the whole request to the uplink and answers, unless the record must get somewhere first.
 func (r *request) finish() {
+	if r.limited > 0 {
+		r.answerLimited()
+		return
+	}
 	var waiter uplink.Waiter
 	if r.refusal == uplink.Taken {
 		r.id = record.NewID(r.record.Received)
@@ -203,8 +244,7 @@ func (r *request) finish() {
 			waiter = r
 			r.wait(true)
 		}
-		r.refusal = r.plugin.link.uplink.Add(r.route, &r.record, r.chunks, r.reserved, waiter)
-		r.reserved = 0
+		r.refusal = r.add(waiter)
 	}
 	switch {
 	case r.refusal != uplink.Taken:
@@ -214,6 +254,13 @@ func (r *request) finish() {
 		r.answer(record.LevelMemory)
 	}
 	r.forget()
+}
+
+// add hands the whole request to the uplink.
+func (r *request) add(waiter uplink.Waiter) uplink.Refusal {
+	reserved := r.reserved
+	r.reserved = 0
+	return r.plugin.link.uplink.Add(r.route.uplink, &r.record, r.chunks, reserved, waiter)
 }
 
 // wait begins or ends the wait.
@@ -261,7 +308,11 @@ func (r *request) OnHttpStreamDone() {
 	if r.rule == nil || r.plugin.link == nil {
 		return
 	}
-	if !r.answered {
+	switch {
+	case r.rule.Mode == route.ModeMirror:
+		r.skip(skippedIncomplete)
+		return
+	case !r.answered:
 		r.plugin.vm.metrics.abandoned.add()
 	}
 	r.wait(false)

@@ -26,15 +26,16 @@ type VM struct {
 	stats   uplink.Stats // of all uplinks, also those that have ended
 	plugins []*plugin    // those that have begun and not ended; that of the latest configuration or request is the last
 	links   []*link
-	waiting int           // requests
-	leftAt  time.Duration // when the last of them began to leave
+	buckets map[bucketKey]*bucket // of the rate limits that requests have met
+	waiting int                   // requests
+	leftAt  time.Duration         // when the last of them began to leave
 
 	opening   *link         // whose uplink is opening a stream right now
 	stillborn uplink.Stream // ended before the call that opened it was over
 }
 
 // NewVM returns the VM's context.
-func NewVM() *VM { return &VM{began: time.Now()} }
+func NewVM() *VM { return &VM{began: time.Now(), buckets: map[bucketKey]*bucket{}} }
 
 // NewPluginContext begins a plugin context.
 func (v *VM) NewPluginContext(id uint32) types.PluginContext {
@@ -177,6 +178,9 @@ func (v *VM) left(p *plugin) bool {
 		}
 	}
 	v.plugins = slices.DeleteFunc(v.plugins, func(other *plugin) bool { return other == p })
+	if v.newest(func(other *plugin) bool { return other.name == p.name }) == nil {
+		v.keepBuckets(p.name, nil)
+	}
 	v.adopt()
 	for _, l := range v.links {
 		l.abandon(p)
