@@ -20,44 +20,49 @@ import (
 )
 
 // TestNothingIsLostWhenTheConfigurationTurnsInvalid gives the filter a configuration that it cannot read while there is
-// no collector, and never another.
+// no collector: Envoy rejects it, and everything goes on as it was.
 func TestNothingIsLostWhenTheConfigurationTurnsInvalid(t *testing.T) {
 	const requests = 200
-	s := newFilterStack(t)
-	s.kafka = kafka.Start(t, kafka.Config{})
-	s.collectors[0].start()
-	file := filepath.Join(t.TempDir(), "filter.json")
-	serve := func(version, document string) {
-		text, err := json.Marshal(map[string]any{
-			"version_info": version,
-			"resources": []any{map[string]any{
-				"@type": "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig", "name": "crowd",
-				"typed_config": filterConfig(t, document),
-			}},
+	for name, start := range map[string]func(s *stack) func(document string){
+		"from a file":   (*stack).startWithFile,
+		"over a stream": (*stack).startWithStream,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newFilterStack(t)
+			s.kafka = kafka.Start(t, kafka.Config{})
+			s.collectors[0].start()
+			serve := start(s)
+			valid := func(path string) string {
+				return `{"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads"},
+					{"name": "probe", "match": {"path": "` + path + `"}, "topic": "probe"}]}`
+			}
+			serve(valid("/first"))
+			const taken = `200 {"status":"OK"}`
+			s.eventually("the first routes are active", func() bool { return s.post("/first") == taken })
+			s.collectors[0].kill()
+			answers := loadWhile(t, s.gateway, "/leads", requests, 8, 1_000, requests/4, func() {
+				serve(`{"routes": 7}`)
+				s.eventually("the configuration is rejected", func() bool {
+					return s.envoyStat("extension_config_discovery.http_filter.crowd.update_rejected") == 1
+				})
+			})
+			allAnswered(t, answers)
+			if s.stat("crowd.config_invalid") != 1 || !strings.Contains(s.log.String(), "invalid configuration refused") {
+				t.Error("not counted, or Envoy's log says nothing")
+			}
+			serve(valid("/second"))
+			s.eventually("the next routes are active", func() bool { return s.post("/second") == taken })
+			if got := s.post("/first"); got != "200 backend: POST /first body" {
+				t.Errorf("/first: %s, though its route is gone", got)
+			}
+			s.eventually("all is held, as there is no collector", func() bool {
+				return s.stat("crowd.answered") >= requests && s.stat("crowd.records_stored") <= 1 && s.stat("crowd.held_bytes") > 0
+			})
+			s.collectors[0].start()
+			s.allStored(requests)
+			verify(t, s.kafka, "leads", "/leads", answers, 1_000)
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		replaceFile(t, file, string(text))
 	}
-	serve("1", `{"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads"},
-		{"name": "probe", "match": {"path": "/probe"}, "topic": "probe"}]}`)
-	s.start(withFilter(t, s.bootstrap("127.0.0.1:1"), func(filter map[string]any) {
-		filter["configDiscovery"].(map[string]any)["configSource"] = map[string]any{
-			"pathConfigSource": map[string]any{"path": file},
-		}
-	}))
-	s.collectors[0].kill()
-	answers := load(t, s.gateway, "/leads", requests, 4, 1_000, func(int) {})
-	allAnswered(t, answers)
-	serve("2", `{"routes": 7}`)
-	s.eventually("requests go on to the backend", func() bool { return s.post("/probe") == "200 backend: POST /probe body" })
-	s.eventually("all is held, as there is no collector", func() bool {
-		return s.stat("crowd.answered") >= requests && s.stat("crowd.records_stored") == 0 && s.stat("crowd.held_bytes") > 0
-	})
-	s.collectors[0].start()
-	s.allStored(requests)
-	verify(t, s.kafka, "leads", "/leads", answers, 1_000)
 }
 
 // TestLargeBodiesUnderASmallBufferLimit stops Envoy for a moment again and again, so that more has arrived than its
@@ -207,7 +212,7 @@ func TestInvalidPluginConfiguration(t *testing.T) {
 // newFilterStack is a stack with routes and nothing else.
 func newFilterStack(t testing.TB) *stack {
 	t.Helper()
-	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
+	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml"), backend: echo}
 	s.addCollectors(1)
 	s.writeRoutes(absorbRoutes)
 	return s
@@ -216,7 +221,7 @@ func newFilterStack(t testing.TB) *stack {
 // bootstrap is that of an Envoy with a listener and a backend of its own.
 func (s *stack) bootstrap(xdsServer string) []byte {
 	s.t.Helper()
-	backend := httptest.NewServer(echo)
+	backend := httptest.NewServer(s.backend)
 	s.t.Cleanup(backend.Close)
 	text, err := envoy.FilterBootstrap{
 		NodeID: "e2e", XDS: []string{xdsServer}, Admin: "127.0.0.1:0", Listen: "127.0.0.1:0", Collector: s.collectors[0].address,
@@ -254,7 +259,7 @@ func filterConfig(t testing.TB, document string) map[string]any {
 	return map[string]any{
 		"@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
 		"config": map[string]any{
-			"name": "crowd", "allow_on_headers_stop_iteration": true,
+			"name": "crowd", "allow_on_headers_stop_iteration": true, "failure_policy": "FAIL_RELOAD",
 			"vm_config": map[string]any{
 				"vm_id": "crowd", "runtime": "envoy.wasm.runtime.v8",
 				"code": map[string]any{"local": map[string]any{"filename": absolute(t, crowdModule)}},
@@ -276,6 +281,12 @@ func withStaticFilter(t testing.TB, bootstrap []byte, document string) []byte {
 // withFilter edits the filter in a bootstrap that has it by discovery.
 func withFilter(t testing.TB, bootstrap []byte, edit func(filter map[string]any)) []byte {
 	t.Helper()
+	return edited(t, bootstrap, "configDiscovery", edit)
+}
+
+// edited edits the only group of fields in a bootstrap that has the given one.
+func edited(t testing.TB, bootstrap []byte, field string, edit func(group map[string]any)) []byte {
+	t.Helper()
 	var whole any
 	if err := json.Unmarshal(bootstrap, &whole); err != nil {
 		t.Fatal(err)
@@ -285,7 +296,7 @@ func withFilter(t testing.TB, bootstrap []byte, edit func(filter map[string]any)
 	walk = func(node any) {
 		switch node := node.(type) {
 		case map[string]any:
-			if _, ok := node["configDiscovery"]; ok {
+			if _, ok := node[field]; ok {
 				edit(node)
 				found++
 				return
@@ -301,7 +312,7 @@ func withFilter(t testing.TB, bootstrap []byte, edit func(filter map[string]any)
 	}
 	walk(whole)
 	if found != 1 {
-		t.Fatalf("%d filters by discovery in the bootstrap", found)
+		t.Fatalf("%d groups with %s in the bootstrap", found, field)
 	}
 	text, err := json.Marshal(whole)
 	if err != nil {

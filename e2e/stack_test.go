@@ -30,6 +30,7 @@ type stack struct {
 	envoyConfig []byte
 	envoy       *envoy.Process
 	routes      string // the file
+	backend     http.Handler
 	gateway     string // http://host:port
 	log         *output
 }
@@ -44,7 +45,7 @@ func newStack(t testing.TB, routes string, collectors int, flags ...string) *sta
 // newStackOn starts everything but Kafka.
 func newStackOn(t testing.TB, broker *kafka.Broker, routes string, collectors int, flags ...string) *stack {
 	t.Helper()
-	s := &stack{t: t, kafka: broker, routes: filepath.Join(t.TempDir(), "routes.yaml")}
+	s := &stack{t: t, kafka: broker, routes: filepath.Join(t.TempDir(), "routes.yaml"), backend: echo}
 	s.writeRoutes(routes)
 	s.addCollectors(collectors, flags...)
 	addresses := make([]string, collectors)
@@ -53,7 +54,7 @@ func newStackOn(t testing.TB, broker *kafka.Broker, routes string, collectors in
 		addresses[i] = c.address
 	}
 
-	backend := httptest.NewServer(echo)
+	backend := httptest.NewServer(s.backend)
 	t.Cleanup(backend.Close)
 	s.xds = crowd(t, "xds", "--routes", s.routes, "--state", t.TempDir(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter", absolute(t, crowdModule),
 		"--gateway", "127.0.0.1:0", "--collector", strings.Join(addresses, ","),
@@ -170,7 +171,13 @@ func get(t testing.TB, url string) string {
 // stat reads one of the filter's stats from Envoy; it lags by a tick.
 func (s *stack) stat(name string) int {
 	s.t.Helper()
-	text := get(s.t, "http://"+s.envoy.Admin()+"/stats?filter=^wasmcustom."+name+"$")
+	return s.envoyStat("wasmcustom." + name)
+}
+
+// envoyStat reads one of Envoy's stats.
+func (s *stack) envoyStat(name string) int {
+	s.t.Helper()
+	text := get(s.t, "http://"+s.envoy.Admin()+"/stats?filter=^"+name+"$")
 	m := regexp.MustCompile(`: (\d+)`).FindStringSubmatch(text)
 	if m == nil {
 		return 0 // not there before the first plugin
