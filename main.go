@@ -4,6 +4,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,6 +42,7 @@ const usage = `crowd answers HTTP requests inside Envoy and stores them in Kafka
   crowd dev                  everything on this machine, to try it
   crowd collector            takes records from Envoys and produces them to Kafka
   crowd xds                  hands routes to Envoys
+  crowd xds status           says which Envoy has which version, and what was rejected and why
   crowd routes check FILE…   says everything that is wrong with routes files
   crowd routes explain       says which route a request takes, and why
   crowd routes diff A B      says what is different for requests with B in the place of A
@@ -97,7 +100,7 @@ func command(args []string, stdout, stderr io.Writer) error {
 	case "collector":
 		return runCollector(rest, stderr)
 	case "xds":
-		return runXDS(rest, stderr)
+		return runXDS(rest, stdout, stderr)
 	case "routes":
 		return runRoutes(rest, stdout, stderr)
 	case "spool":
@@ -243,7 +246,10 @@ func runCollector(args []string, stderr io.Writer) error {
 	return c.Run(ctx)
 }
 
-func runXDS(args []string, stderr io.Writer) error {
+func runXDS(args []string, stdout, stderr io.Writer) error {
+	if len(args) > 0 && args[0] == "status" {
+		return showXDSStatus(args[1:], stdout, stderr)
+	}
 	f := newFlags("xds", "", stderr)
 	var cfg xds.Config
 	f.StringVar(&cfg.Routes, "routes", "", "the routes, a `file` or a directory of files, for all Envoys; changes are followed")
@@ -276,6 +282,39 @@ func runXDS(args []string, stderr io.Writer) error {
 	ctx, stop := untilSignal()
 	defer stop()
 	return s.Run(ctx)
+}
+
+func showXDSStatus(args []string, stdout, stderr io.Writer) error {
+	f := newFlags("xds status", "", stderr)
+	var servers list
+	f.Var(&servers, "admin", "the servers' admin `host:port`, separated by commas (default 127.0.0.1"+xds.DefaultAdmin+")")
+	asJSON := f.Bool("json", false, "what each server says, as an array")
+	if _, err := f.parse(args, 0, 0, "flags alone"); err != nil {
+		return err
+	}
+	if len(servers) == 0 {
+		servers = list{"127.0.0.1" + xds.DefaultAdmin}
+	}
+	all, silent := []xds.Status{}, 0
+	for _, server := range servers {
+		status, err := xds.FetchStatus(context.Background(), server)
+		if err != nil {
+			fmt.Fprintln(stderr, "crowd:", err)
+			silent++
+			continue
+		}
+		all = append(all, status)
+	}
+	var err error
+	if *asJSON {
+		err = json.NewEncoder(stdout).Encode(all)
+	} else if len(all) > 0 {
+		err = xds.WriteStatus(stdout, all, time.Now())
+	}
+	if err == nil && silent > 0 {
+		err = fmt.Errorf("%d of %d servers did not say", silent, len(servers))
+	}
+	return err
 }
 
 func runTail(args []string, stdout, stderr io.Writer) error {
