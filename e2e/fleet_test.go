@@ -261,7 +261,7 @@ func TestARejectedChangeIsRolledBack(t *testing.T) {
 	server.stop()
 	replaceFile(t, filepath.Join(f.dir, "shop.yaml"), "routes: [")
 	server = f.serve(address, flags...)
-	server.waitFor(`shop.yaml:1:`)
+	server.waitFor(`shop.yaml:\d+:\d+: not YAML`)
 	if text := get(t, "http://"+xdsAdmin(server)+"/metrics"); !strings.Contains(text, `crowd_xds_config_valid{group="shop"} 0`) {
 		t.Error("the broken file is not in the metrics")
 	}
