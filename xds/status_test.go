@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -67,7 +68,7 @@ func TestFetchStatusFails(t *testing.T) {
 		if r.URL.Path != "/status" {
 			t.Errorf("asked for %s", r.URL.Path)
 		}
-		w.Write([]byte("<html>"))
+		fmt.Fprint(w, "<html>")
 	}))
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer s.Close()

@@ -46,8 +46,9 @@ func (s *Server) wake() {
 	for len(s.settling) > 0 && !now.Before(s.settling[0].at) {
 		n := s.settling[0].node
 		s.settling = s.settling[1:]
-		if len(n.streams) > 0 {
+		if len(n.streams) > 0 && n.group != nil {
 			s.review(n, now)
+			s.drive(n.group, now)
 		}
 	}
 	for _, g := range s.groups {
@@ -115,7 +116,7 @@ func (s *Server) give(n *node, now time.Time) {
 	s.review(n, now)
 }
 
-// review tells the rollout when a node has all that it is to have.
+// review tells the rollout when a node has all that it is to have. The group has to be driven on.
 func (s *Server) review(n *node, now time.Time) {
 	if n.wanted == nil || n.has || !n.complies(now, n.group.good()) {
 		return

@@ -153,6 +153,40 @@ func TestADeltaNodeThatComesBack(t *testing.T) {
 	})
 }
 
+// A starting Envoy asks for one type after another, so one that has all it asked for is believed only when no more is to
+// be expected: otherwise a version could become good before the type was asked for that it breaks.
+func TestANodeThatMayAskForMore(t *testing.T) {
+	s := serve(t)
+	one := s.set(t, "one", true)
+	e := s.envoy(t, "starting")
+	e.subscribe(resource.ExtensionConfigType, resources.FilterName)
+	e.ack(e.receive(), resources.FilterName)
+	e.subscribe(resource.RouteType, resources.RoutesName)
+	e.ack(e.receive(), resources.RoutesName)
+	e.subscribe(resource.ClusterType)
+	e.receive() // not acknowledged
+	s.mu.Lock()
+	n := s.nodes[nodeKey{"default", "starting"}]
+	later := n.settles
+	if n.complies(later, nil) {
+		t.Error("has acknowledged all without the clusters")
+	}
+	for b := range n.subscriptions() {
+		b.unanswered = nil
+		b.acknowledged = n.wanted.GetVersion(b.typeURL)
+	}
+	if n.complies(later.Add(-1), nil) {
+		t.Error("is believed too early")
+	}
+	for i := range s.settling {
+		s.settling[i].at = time.Now()
+	}
+	n.settles = time.Now()
+	s.mu.Unlock()
+	s.wake()
+	s.awaitGood(t, one)
+}
+
 // What is remembered of nodes that went is bounded by time and number, and forgotten when they come back.
 func TestNodesThatWent(t *testing.T) {
 	s := New(Options{Group: (*corev3.Node).GetCluster}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())

@@ -165,14 +165,19 @@ func TestACanaryThatRejectsEndsTheRollout(t *testing.T) {
 		s.awaitStatus(t, "without rejections", func(s Status) bool {
 			return s.Groups[0].Stage == rollout.Holding && s.Groups[0].Rejection == nil && len(s.Nodes[0].Rejections) == 0
 		})
+		s.set(t, "four", gateway)
+		first.gets(t, "four")
 		for _, r := range others {
 			r.gotNothing(t)
+		}
+		if n := testutil.ToFloat64(s.metrics.rollouts.WithLabelValues("default", "replaced")); n != 1 {
+			t.Errorf("%v rollouts replaced, want 1", n)
 		}
 		if n := testutil.ToFloat64(s.metrics.rollouts.WithLabelValues("default", "rolled_back")); n != 1 {
 			t.Errorf("%v rollouts rolled back, want 1", n)
 		}
-		if n := testutil.ToFloat64(s.metrics.stage.WithLabelValues("default", "holding")); n != 1 {
-			t.Errorf("stage holding is %v, want 1", n)
+		if n := testutil.ToFloat64(s.metrics.stage.WithLabelValues("default", "done")); n != 0 {
+			t.Errorf("stage done is %v, want 0", n)
 		}
 	})
 }
