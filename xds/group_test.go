@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,34 +58,25 @@ groups:
   - {name: web, match: {id: {prefix: web-}}, routes: track.yaml, filter: /next.wasm}
 `)
 	s, _ := running(t, Config{Groups: groups, Filter: "/crowd.wasm", State: NoState})
-	shop := filtersFor(t, s, &corev3.Node{Id: "web-0", Cluster: "shop"})
-	web := filtersFor(t, s, &corev3.Node{Id: "web-1", Cluster: "other"})
+	shop := subscribe(t, s, &corev3.Node{Id: "web-0", Cluster: "shop"})
+	web := subscribe(t, s, &corev3.Node{Id: "web-1", Cluster: "other"})
 	for _, c := range []struct {
-		group      string
-		next       func() string
+		envoy      *subscriber
 		code, want string
-	}{
-		{"shop", func() string {
-			f := shop()
-			return f.GetConfig().GetVmConfig().GetCode().GetLocal().GetFilename() + " " + document(t, f)
-		}, "/crowd.wasm", leads},
-		{"web", func() string {
-			f := web()
-			return f.GetConfig().GetVmConfig().GetCode().GetLocal().GetFilename() + " " + document(t, f)
-		}, "/next.wasm", track},
-	} {
-		if diff := cmp.Diff(c.code+" "+c.want, c.next()); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", c.group, diff)
+	}{{shop, "/crowd.wasm", leads}, {web, "/next.wasm", track}} {
+		got := c.envoy.next(t)
+		if code := got.GetConfig().GetVmConfig().GetCode().GetLocal().GetFilename(); code != c.code || document(t, got) != c.want {
+			t.Errorf("%s with %s, want %s with %s", code, document(t, got), c.code, c.want)
 		}
 	}
 
 	// A change of one group's routes is that group's alone.
 	write(t, filepath.Join(dir, "track.yaml"), strings.ReplaceAll(track, "tracking", "clicks"))
-	if got := document(t, web()); !strings.Contains(got, "clicks") {
+	if got := document(t, web.next(t)); !strings.Contains(got, "clicks") {
 		t.Errorf("web: %s", got)
 	}
 	write(t, filepath.Join(dir, "leads.yaml"), strings.ReplaceAll(leads, `"topic":"leads"`, `"topic":"orders"`))
-	if got := document(t, shop()); !strings.Contains(got, "orders") {
+	if got := document(t, shop.next(t)); !strings.Contains(got, "orders") {
 		t.Errorf("shop: %s", got)
 	}
 }
@@ -138,5 +130,112 @@ func TestTLS(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// served is what a node that comes to s is given.
+func served(t *testing.T, s *Server) string {
+	t.Helper()
+	return document(t, subscribe(t, s, &corev3.Node{Id: "served"}).next(t))
+}
+
+// What was good is served where the routes are broken at the start, until they are good again.
+func TestAStartWithBrokenRoutesServesTheLastGoodOnes(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{Routes: filepath.Join(dir, "routes.yaml"), State: filepath.Join(dir, "state"), Filter: "/crowd.wasm"}
+	write(t, cfg.Routes, leads)
+	s, stop := running(t, cfg)
+	envoy := subscribe(t, s, &corev3.Node{Id: "test"})
+	envoy.next(t)
+	write(t, cfg.Routes, track)
+	envoy.next(t) // which acknowledges the first
+	write(t, cfg.Routes, "routes: {}\n")
+	kept := filepath.Join(cfg.State, "default.yaml")
+	awaitFile(t, kept, `"leads"`)
+	stop() // before the second is acknowledged
+
+	s, stop = running(t, cfg)
+	if diff := cmp.Diff(leads, served(t, s)); diff != "" {
+		t.Errorf("with broken routes (-want +got):\n%s", diff)
+	}
+	if metrics := get(t, "http://"+s.AdminAddr().String()+"/metrics"); !strings.Contains(metrics, `crowd_xds_config_valid{group="default"} 0`) {
+		t.Errorf("metrics: %s", metrics)
+	}
+	envoy = subscribe(t, s, &corev3.Node{Id: "test"})
+	envoy.next(t)
+	write(t, cfg.Routes, track)
+	if diff := cmp.Diff(track, document(t, envoy.next(t))); diff != "" {
+		t.Errorf("with good ones (-want +got):\n%s", diff)
+	}
+	stop()
+
+	// Without the file altogether, too; but not with neither.
+	if err := os.Remove(cfg.Routes); err != nil {
+		t.Fatal(err)
+	}
+	s, stop = running(t, cfg)
+	if diff := cmp.Diff(leads, served(t, s)); diff != "" {
+		t.Errorf("without routes (-want +got):\n%s", diff)
+	}
+	stop()
+	write(t, kept, "damaged")
+	if _, err := New(cfg, discard(), newRegistry()); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("with neither: %v", err)
+	}
+	write(t, cfg.Routes, leads)
+	write(t, kept, "damaged")
+	s, _ = running(t, cfg)
+	if diff := cmp.Diff(leads, served(t, s)); diff != "" {
+		t.Errorf("with a damaged state (-want +got):\n%s", diff)
+	}
+}
+
+// What is good again after a restart is what the file says, if nobody objects.
+func TestARestartBeginsWithTheLastGoodRoutes(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{
+		Routes: filepath.Join(dir, "routes.yaml"), State: filepath.Join(dir, "state"), Filter: "/crowd.wasm",
+		CanaryPercent: 50, CanaryHold: time.Hour,
+	}
+	write(t, cfg.Routes, leads)
+	s, stop := running(t, cfg)
+	envoy := subscribe(t, s, &corev3.Node{Id: "test"})
+	envoy.next(t)
+	envoy.ack(t)
+	awaitFile(t, filepath.Join(cfg.State, "default.yaml"), `"leads"`)
+	stop()
+
+	write(t, cfg.Routes, track)
+	s, _ = running(t, cfg)
+	got := map[string]bool{}
+	for _, node := range []string{"a", "b"} {
+		got[document(t, subscribe(t, s, &corev3.Node{Id: node}).next(t))] = true
+	}
+	if !got[leads] {
+		t.Errorf("nobody gets the last good routes: %v", got)
+	}
+}
+
+func TestAStateThatCannotBeKeptFailsTheStart(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{Routes: filepath.Join(dir, "routes.yaml"), Filter: "/crowd.wasm"}
+	write(t, cfg.Routes, leads)
+	cfg.State = filepath.Join(cfg.Routes, "state")
+	if _, err := New(cfg, discard(), newRegistry()); err == nil || !strings.HasSuffix(err.Error(), "pass another one with --state, or --state off") {
+		t.Errorf("New: %v", err)
+	}
+}
+
+// awaitFile waits until a file has a text in it.
+func awaitFile(t *testing.T, path, text string) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
+		content, err := os.ReadFile(path)
+		if strings.Contains(string(content), text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s in %s: %q, %v", text, path, content, err)
+		}
 	}
 }

@@ -31,7 +31,6 @@ type Server struct {
 	registry *prometheus.Registry
 	server   *server.Server
 	groups   map[string]*group
-	good     *goodVersions
 	tls      credentials.TransportCredentials
 
 	envoys, admin net.Listener
@@ -60,7 +59,7 @@ func newServer(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Se
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{log: log, registry: registry, groups: map[string]*group{}, good: newGoodVersions(), tls: insecure.NewCredentials()}
+	s := &Server{log: log, registry: registry, groups: map[string]*group{}, tls: insecure.NewCredentials()}
 	if cfg.tls().Enabled() {
 		if s.tls, err = servertls.New(cfg.tls(), log, registry); err != nil {
 			return nil, err
@@ -70,7 +69,7 @@ func newServer(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Se
 		Name:    cfg.name(),
 		Group:   groups.Of,
 		Rollout: rollout.Policy{CanaryPercent: cfg.CanaryPercent, Hold: cfg.CanaryHold},
-		Good:    s.good.add,
+		Good:    func(group, version string) { s.groups[group].keep(version) },
 	}, log, registry)
 	if err = s.start(cfg, groups, deployments); err == nil {
 		err = s.bind(cfg)
@@ -141,10 +140,6 @@ func (s *Server) Run(ctx context.Context) error {
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.server.Serve(ctx, s.envoys, s.tls) })
 	running.Go(func() error { return serveAdmin(ctx, s.admin, s.registry, s.Status) })
-	running.Go(func() error {
-		s.good.run(ctx, func(group, version string) { s.groups[group].keep(version) })
-		return nil
-	})
 	for _, g := range s.groups {
 		running.Go(func() error {
 			g.run(ctx)

@@ -39,13 +39,6 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-// filters subscribes to the filter at s and returns a function that waits for its next version. That it calls for one
-// acknowledges the version before.
-func filters(t *testing.T, s *Server) func() *httpwasmv3.Wasm {
-	t.Helper()
-	return filtersFor(t, s, &corev3.Node{Id: "test"})
-}
-
 func connect(t *testing.T, s *Server, creds credentials.TransportCredentials) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(s.Addr().String(), grpc.WithTransportCredentials(creds))
@@ -56,35 +49,49 @@ func connect(t *testing.T, s *Server, creds credentials.TransportCredentials) *g
 	return conn
 }
 
-func filtersFor(t *testing.T, s *Server, node *corev3.Node) func() *httpwasmv3.Wasm {
+// subscriber is an Envoy that wants the filter.
+type subscriber struct {
+	stream  discoveryv3.AggregatedDiscoveryService_StreamAggregatedResourcesClient
+	request *discoveryv3.DiscoveryRequest
+}
+
+func subscribe(t *testing.T, s *Server, node *corev3.Node) *subscriber {
 	t.Helper()
-	conn := connect(t, s, insecure.NewCredentials())
-	stream, err := discoveryv3.NewAggregatedDiscoveryServiceClient(conn).StreamAggregatedResources(t.Context())
+	client := discoveryv3.NewAggregatedDiscoveryServiceClient(connect(t, s, insecure.NewCredentials()))
+	stream, err := client.StreamAggregatedResources(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	request := &discoveryv3.DiscoveryRequest{
+	return &subscriber{stream, &discoveryv3.DiscoveryRequest{
 		Node: node, TypeUrl: resource.ExtensionConfigType, ResourceNames: []string{"crowd"},
+	}}
+}
+
+// ack subscribes at first, and then acknowledges what came last.
+func (s *subscriber) ack(t *testing.T) {
+	t.Helper()
+	if err := s.stream.Send(s.request); err != nil {
+		t.Fatal(err)
 	}
-	return func() *httpwasmv3.Wasm {
-		t.Helper()
-		if err := stream.Send(request); err != nil {
-			t.Fatal(err)
-		}
-		r, err := stream.Recv()
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.VersionInfo, request.ResponseNonce = r.GetVersionInfo(), r.GetNonce()
-		extension, filter := &corev3.TypedExtensionConfig{}, &httpwasmv3.Wasm{}
-		if err := r.GetResources()[0].UnmarshalTo(extension); err != nil {
-			t.Fatal(err)
-		}
-		if err := extension.GetTypedConfig().UnmarshalTo(filter); err != nil {
-			t.Fatal(err)
-		}
-		return filter
+}
+
+// next waits for the next version, after it has acknowledged the one before.
+func (s *subscriber) next(t *testing.T) *httpwasmv3.Wasm {
+	t.Helper()
+	s.ack(t)
+	r, err := s.stream.Recv()
+	if err != nil {
+		t.Fatal(err)
 	}
+	s.request.VersionInfo, s.request.ResponseNonce = r.GetVersionInfo(), r.GetNonce()
+	extension, filter := &corev3.TypedExtensionConfig{}, &httpwasmv3.Wasm{}
+	if err := r.GetResources()[0].UnmarshalTo(extension); err != nil {
+		t.Fatal(err)
+	}
+	if err := extension.GetTypedConfig().UnmarshalTo(filter); err != nil {
+		t.Fatal(err)
+	}
+	return filter
 }
 
 func document(t *testing.T, filter *httpwasmv3.Wasm) string {
@@ -120,8 +127,8 @@ func TestReload(t *testing.T) {
 	ended := make(chan error)
 	go func() { ended <- s.Run(ctx) }()
 
-	next := filters(t, s)
-	first := next()
+	envoy := subscribe(t, s, &corev3.Node{Id: "test"})
+	first := envoy.next(t)
 	if diff := cmp.Diff(leads, document(t, first)); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -131,7 +138,7 @@ func TestReload(t *testing.T) {
 	write(t, routes, "routes: {}\n")
 	<-rejected
 	write(t, routes, track)
-	if diff := cmp.Diff(track, document(t, next())); diff != "" {
+	if diff := cmp.Diff(track, document(t, envoy.next(t))); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 

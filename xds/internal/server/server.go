@@ -16,6 +16,7 @@ import (
 	extensionservice "github.com/envoyproxy/go-control-plane/envoy/service/extension/v3"
 	listenerservice "github.com/envoyproxy/go-control-plane/envoy/service/listener/v3"
 	routeservice "github.com/envoyproxy/go-control-plane/envoy/service/route/v3"
+	secretservice "github.com/envoyproxy/go-control-plane/envoy/service/secret/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/log"
 	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
@@ -170,6 +171,7 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener, creds credent
 	clusterservice.RegisterClusterDiscoveryServiceServer(grpcServer, xds)
 	endpointservice.RegisterEndpointDiscoveryServiceServer(grpcServer, xds)
 	extensionservice.RegisterExtensionConfigDiscoveryServiceServer(grpcServer, xds)
+	secretservice.RegisterSecretDiscoveryServiceServer(grpcServer, xds)
 
 	defer s.told.Wait()
 	defer s.stop()

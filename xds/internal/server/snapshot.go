@@ -35,6 +35,7 @@ func snapshotOf(r resources.Resources) (*snapshot, error) {
 		{types.Cluster, anyOf(r.Clusters)},
 		{types.Endpoint, anyOf(r.Endpoints)},
 		{types.ExtensionConfig, anyOf(r.ExtensionConfigs)},
+		{types.Secret, anyOf(r.Secrets)},
 	} {
 		sum, err := sumOf(list.resources)
 		if err != nil {

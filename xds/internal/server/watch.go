@@ -16,6 +16,7 @@ var typeNames = map[string]string{
 	resource.ClusterType:         "cds",
 	resource.EndpointType:        "eds",
 	resource.ExtensionConfigType: "ecds",
+	resource.SecretType:          "sds",
 }
 
 // typeName is bounded, because it becomes a label and Envoys may ask for anything.
