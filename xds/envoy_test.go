@@ -37,31 +37,35 @@ type control struct {
 	*xds.Server
 	routes, filter string
 	log            <-chan string
+	stop           func() // ends it, and waits for that
 }
 
-// serve starts a server of cfg, to which it adds the files.
+// serve starts a server of cfg, to which it adds the files, unless they are another server's.
 func serve(t *testing.T, cfg xds.Config) control {
 	t.Helper()
-	dir, log := t.TempDir(), make(chan string, 1000)
-	c := control{routes: filepath.Join(dir, "routes.yaml"), filter: filepath.Join(dir, "crowd.wasm"), log: log}
-	write(t, c.routes, leads)
-	write(t, c.filter, string(envoytest.EmptyFilter()))
-	cfg.Routes, cfg.State, cfg.Listen, cfg.Admin, cfg.Filter = c.routes, xds.NoState, "127.0.0.1:0", "127.0.0.1:0", c.filter
-	var err error
-	c.Server, err = xds.New(cfg, slog.New(messages{slog.DiscardHandler, log}), prometheus.NewRegistry())
+	log := make(chan string, 1000)
+	if cfg.Routes == "" {
+		dir := t.TempDir()
+		cfg.Routes, cfg.Filter = filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "crowd.wasm")
+		write(t, cfg.Routes, leads)
+		write(t, cfg.Filter, string(envoytest.EmptyFilter()))
+	}
+	cfg.State, cfg.Listen, cfg.Admin = xds.NoState, "127.0.0.1:0", "127.0.0.1:0"
+	s, err := xds.New(cfg, slog.New(messages{slog.DiscardHandler, log}), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- c.Run(ctx) }()
-	t.Cleanup(func() {
-		stop()
-		if err := <-ended; err != nil {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := s.Run(ctx); err != nil {
 			t.Error(err)
 		}
-	})
-	return c
+	}()
+	stop := func() { cancel(); <-ended }
+	t.Cleanup(stop)
+	return control{s, cfg.Routes, cfg.Filter, log, stop}
 }
 
 // messages hands on the messages of log records.
@@ -93,6 +97,20 @@ func (c control) awaitLog(t *testing.T, message string) {
 	}
 }
 
+// logged reports whether a message is among those that were logged, up to it or to now.
+func (c control) logged(message string) bool {
+	for {
+		select {
+		case got := <-c.log:
+			if got == message {
+				return true
+			}
+		default:
+			return false
+		}
+	}
+}
+
 func write(t *testing.T, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
@@ -105,6 +123,13 @@ func write(t *testing.T, path, text string) {
 
 // start starts an Envoy, waits until it is ready, and returns it with the address of its listener.
 func start(t *testing.T, bootstrap interface{ JSON() ([]byte, error) }, listener string) (*envoy.Process, string) {
+	t.Helper()
+	p := launch(t, bootstrap)
+	return p, listening(t, p, listener)
+}
+
+// launch starts an Envoy that ends with the test.
+func launch(t *testing.T, bootstrap interface{ JSON() ([]byte, error) }) *envoy.Process {
 	t.Helper()
 	text, err := bootstrap.JSON()
 	if err != nil {
@@ -123,6 +148,14 @@ func start(t *testing.T, bootstrap interface{ JSON() ([]byte, error) }, listener
 			t.Error(err)
 		}
 	})
+	return p
+}
+
+// listening waits until an Envoy is ready, and returns the address of one of its listeners.
+func listening(t *testing.T, p *envoy.Process, listener string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	if err := p.Ready(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +163,7 @@ func start(t *testing.T, bootstrap interface{ JSON() ([]byte, error) }, listener
 	if err != nil {
 		t.Fatal(err)
 	}
-	return p, address
+	return address
 }
 
 func get(t *testing.T, url string) (int, string) {

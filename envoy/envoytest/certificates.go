@@ -27,7 +27,7 @@ type CA struct {
 func NewCA(t testing.TB) *CA {
 	t.Helper()
 	ca := &CA{key: newKey(t)}
-	template := certificate(t)
+	template := certificate(t, "crowd test CA")
 	template.IsCA, template.BasicConstraintsValid, template.KeyUsage = true, true, x509.KeyUsageCertSign
 	der, err := x509.CreateCertificate(rand.Reader, template, template, ca.key.Public(), ca.key)
 	if err == nil {
@@ -44,7 +44,7 @@ func NewCA(t testing.TB) *CA {
 // and URIs.
 func (ca *CA) Issue(t testing.TB, names ...string) (cert, key []byte) {
 	t.Helper()
-	template, private := certificate(t), newKey(t)
+	template, private := certificate(t, "crowd test"), newKey(t)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}
 	for _, name := range names {
 		if ip := net.ParseIP(name); ip != nil {
@@ -69,14 +69,14 @@ func (ca *CA) Issue(t testing.TB, names ...string) (cert, key []byte) {
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 }
 
-func certificate(t testing.TB) *x509.Certificate {
+func certificate(t testing.TB, subject string) *x509.Certificate {
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: "crowd test"},
+		SerialNumber: serial, Subject: pkix.Name{CommonName: subject},
 		NotBefore: time.Now().Add(-time.Minute), NotAfter: time.Now().Add(time.Hour),
 	}
 }
