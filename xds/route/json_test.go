@@ -2,6 +2,7 @@ package route
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,8 +149,16 @@ func FuzzParseJSON(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, err := Compile(c); err != nil {
+		table, err := Compile(c)
+		if err != nil {
 			t.Fatalf("read and not compiled: %v", err)
+		}
+		for _, route := range c.Routes {
+			r := Request{Method: "POST", Authority: "a.b:80", Path: route.Match.Path + route.Match.Prefix + route.Match.PathTemplate}
+			taken := slices.ContainsFunc(table.Explain(&r), Step.Takes)
+			if rule := table.Match(&r); taken && rule == nil {
+				t.Errorf("%s is explained to be taken, and is not", r.Path)
+			}
 		}
 		c.Warnings()
 		checkRoundTrip(t, c)

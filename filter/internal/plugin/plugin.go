@@ -7,6 +7,7 @@ package plugin
 
 import (
 	"errors"
+	"runtime"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -160,6 +161,10 @@ func (p *plugin) OnTick() {
 		return
 	}
 	p.vm.tick(p)
+	// Lets the garbage collector go on. Nothing else of the module's is ever scheduled: exported functions run on the one
+	// goroutine that there is, so a collection that had begun in one would not end before a later one allocates, which may
+	// be hundreds of megabytes later.
+	runtime.Gosched()
 }
 
 // OnPluginDone is called when the last request of this configuration has ended. Its streams end with the context,

@@ -566,15 +566,36 @@ func TestAStreamThatEndsIsReplaced(t *testing.T) {
 	})
 }
 
-// FuzzConfiguration starts a plugin with anything for a configuration: it may refuse it, but requests must pass
-// or be answered.
+// FuzzConfiguration starts a plugin with anything for a configuration: it may not take it, but each request passes, is
+// answered, or waits, and no more is held than may be.
 func FuzzConfiguration(f *testing.F) {
-	f.Add([]byte(routes))
-	f.Fuzz(func(t *testing.T, configuration []byte) {
-		e := &newEmulated(t, string(configuration)).scene
-		id := e.post("/leads", []byte("x"))
-		if e.GetSentLocalResponse(id) == nil && len(e.GetCurrentRequestBody(id)) == 0 {
-			t.Error("neither answered nor passed on")
+	for _, configuration := range []string{"", "{", routes, mirrorRoutes, limitedRoutes} {
+		for _, path := range []string{"/leads", "/track/1", "/orders", "/limited?a=b"} {
+			f.Add([]byte(configuration), "POST", path, []byte("x"))
 		}
+	}
+	f.Fuzz(func(t *testing.T, configuration []byte, method, path string, body []byte) {
+		e := &newEmulated(t, string(configuration)).scene
+		vm := e.proxy.(native).vm
+		for range 3 {
+			waiting := vm.waiting
+			id := e.InitializeHttpContext()
+			passes := e.CallOnRequestHeaders(id, headers(method, path), false) == types.ActionContinue
+			if a := e.CallOnRequestBody(id, body, true); passes != (a == types.ActionContinue) {
+				t.Errorf("headers passed: %v, and the body: %v", passes, a)
+			}
+			answered, waits := e.GetSentLocalResponse(id) != nil, vm.waiting > waiting
+			if passes == (answered || waits) || answered && waits {
+				t.Errorf("passes: %v, answered: %v, waits: %v, want one of them", passes, answered, waits)
+			}
+			e.Tick()
+			e.CompleteHttpContext(id)
+		}
+		for _, l := range vm.links {
+			if limits := vm.plugins[0].limits; l.uplink.HeldBytes() > limits.MaxBufferBytes {
+				t.Errorf("%d bytes held, %d may be", l.uplink.HeldBytes(), limits.MaxBufferBytes)
+			}
+		}
+		e.FinishVM()
 	})
 }
