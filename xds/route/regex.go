@@ -50,3 +50,12 @@ func compileRegex(expr string) (*regex, error) {
 	literal, _ := program.Prefix()
 	return &regex{compiled, literal}, nil
 }
+
+// CompileRegex compiles an RE2 expression as documents have them: it matches whole texts alone.
+func CompileRegex(expr string) (*regexp.Regexp, error) {
+	r, err := compileRegex(expr)
+	if err != nil {
+		return nil, err
+	}
+	return r.whole, nil
+}

@@ -1,33 +1,33 @@
 package nodegroup
 
 import (
-	"fmt"
 	"regexp"
-	"regexp/syntax"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // Match holds for a node when everything given in it holds. The zero value holds for every node.
 type Match struct {
-	Cluster  *TextMatch
-	ID       *TextMatch
-	Metadata []MetadataMatch
+	Cluster  *TextMatch      `json:"cluster"`
+	ID       *TextMatch      `json:"id"`
+	Metadata []MetadataMatch `json:"metadata"`
 }
 
 // MetadataMatch holds when the node's metadata has a text at the path, and Value holds for it.
 type MetadataMatch struct {
-	Path  []string
-	Value TextMatch
+	Path  []string  `json:"path"`
+	Value TextMatch `json:"value"`
 }
 
 // TextMatch is a condition on the whole of a text. One field is given.
 type TextMatch struct {
-	Exact     *string
-	Prefix    string
-	SafeRegex *regexp.Regexp
+	Exact     *string `json:"exact"`
+	Prefix    string  `json:"prefix"`
+	SafeRegex *Regex  `json:"safe_regex"`
 }
 
 // everything reports whether m holds for every node.
@@ -65,22 +65,11 @@ func (m TextMatch) holds(text string) bool {
 	}
 }
 
-// maxRegexLength is more than anybody needs to tell nodes apart.
-const maxRegexLength = 1024
+// Regex is an RE2 expression that must match the whole of a text.
+type Regex struct{ *regexp.Regexp }
 
-// compileRegex compiles an RE2 expression that must match the whole of a text, as Envoy's must.
-func compileRegex(expr string) (*regexp.Regexp, error) {
-	if len(expr) > maxRegexLength {
-		return nil, fmt.Errorf("is %d bytes long (allowed: at most %d)", len(expr), maxRegexLength)
-	}
-	parsed, err := syntax.Parse(expr, syntax.Perl)
-	if err != nil {
-		return nil, fmt.Errorf("is not a regular expression: %w (allowed: RE2 syntax)", err)
-	}
-	// The canonical form is wrapped, not what was written: \Q without \E would swallow the wrapping.
-	regex, err := regexp.Compile(`\A(?:` + parsed.String() + `)\z`)
-	if err != nil {
-		return nil, fmt.Errorf("is not a regular expression: %w (allowed: RE2 syntax)", err)
-	}
-	return regex, nil
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (r *Regex) UnmarshalText(text []byte) (err error) {
+	r.Regexp, err = route.CompileRegex(string(text))
+	return err
 }

@@ -8,20 +8,20 @@ import (
 // Group is the Envoys that share routes. What is empty of the fields below Routes is as the server's flags say.
 type Group struct {
 	// Name is [a-z0-9_.-]+ and does not begin with a dot: it becomes a label and the name of a file.
-	Name string
+	Name string `json:"name"`
 	// Match says which nodes the group takes.
-	Match Match
+	Match Match `json:"match"`
 	// Routes is the path of a file or directory.
-	Routes string
+	Routes string `json:"routes"`
 
 	// Filter is the path of crowd.wasm as these Envoys see it.
-	Filter string
+	Filter string `json:"filter"`
 	// Gateway is where these Envoys listen, by IP.
-	Gateway string
+	Gateway string `json:"gateway"`
 	// Collectors are their collectors, host:port.
-	Collectors []string
+	Collectors []string `json:"collectors"`
 	// Upstream is host:port of what takes the requests that no route takes.
-	Upstream string
+	Upstream string `json:"upstream"`
 }
 
 // Groups in order: the first that matches a node takes it.

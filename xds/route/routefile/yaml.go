@@ -139,7 +139,7 @@ func (c *converter) fields(n *yaml.Node, depth int) []route.Field {
 		field := route.Field{Name: key.Value, Line: key.Line, Column: key.Column, Value: route.Node{File: c.file}}
 		switch {
 		case key.ShortTag() == "!!merge":
-			field.Value.Text = "keys are not merged (allowed: defaults, for what routes have in common)"
+			field.Value.Text = "keys are not merged (allowed: fields written out)"
 		case key.Kind != yaml.ScalarNode:
 			field.Value.Text = "is not the name of a field (allowed: text)"
 		default:
