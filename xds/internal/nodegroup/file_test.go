@@ -143,3 +143,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// What README.md shows is a groups file.
+func TestReadme(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join("..", "..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(readme), "```yaml\ngroups:\n")
+	text, _, closed := strings.Cut(rest, "```\n")
+	if !found || !closed {
+		t.Fatal("no groups file in README.md")
+	}
+	if _, err := Parse("README.md", []byte("groups:\n"+text)); err != nil {
+		t.Error(err)
+	}
+}
