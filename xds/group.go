@@ -12,7 +12,8 @@ import (
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
-// group is the Envoys that share routes: it takes those from its source to the server, and what proved good to the state.
+// group is the Envoys that share routes: it takes those from its source to the server, and what proved good to the
+// state.
 type group struct {
 	name string
 	deployment
@@ -34,8 +35,8 @@ type offered struct {
 	document route.Config
 }
 
-// start offers what the group has at first: its last good routes, if any are kept, and then what its source says. It fails
-// where there is neither, with all that is wrong with the source.
+// start offers what the group has at first: its last good routes, if any are kept, and then what its source says. It
+// fails where there is neither, with all that is wrong with the source.
 func (g *group) start() error {
 	restored := g.restore()
 	document, err := g.source.First()

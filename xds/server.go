@@ -36,9 +36,9 @@ type Server struct {
 	envoys, admin net.Listener
 }
 
-// New reads the files that cfg names and binds the ports; Run goes on from there. It fails when cfg, the groups file, or
-// anything in the routes of a group that has no last good ones, is not valid: the error says all that is wrong. Metrics go
-// to registry, where no other Server's may be.
+// New reads the files that cfg names and binds the ports; Run goes on from there. It fails when cfg, the groups file,
+// or anything in the routes of a group that has no last good ones, is not valid: the error says all that is wrong.
+// Metrics go to registry, where no other Server's may be.
 func New(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Server, error) {
 	s, err := newServer(cfg, log, registry)
 	if err != nil {

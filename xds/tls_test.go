@@ -74,8 +74,8 @@ type rendered []byte
 
 func (r rendered) JSON() ([]byte, error) { return r, nil }
 
-// overTLS is the gateway's bootstrap with the cluster of envoy/xds-tls, in which two servers' addresses and a directory for
-// certificates stand in the place of what they are called there.
+// overTLS is the gateway's bootstrap with the cluster of envoy/xds-tls, in which two servers' addresses and a directory
+// for certificates stand in the place of what they are called there.
 func overTLS(t *testing.T, dir string, servers [2]string) rendered {
 	t.Helper()
 	names := []string{"/etc/crowd/tls", dir, "/etc/crowd/xds-tls", dir}
@@ -115,8 +115,8 @@ func overTLS(t *testing.T, dir string, servers [2]string) rendered {
 	return bootstrap
 }
 
-// Over TLS Envoy talks to one of two servers, with a certificate whose name is on their list, and when that server is gone
-// to the other one.
+// Over TLS Envoy talks to one of two servers, with a certificate whose name is on their list, and when that server is
+// gone to the other one.
 func TestEnvoyOverTLSGoesToTheOtherServer(t *testing.T) {
 	ca, dir, servers := envoytest.NewCA(t), t.TempDir(), t.TempDir()
 	write(t, filepath.Join(dir, "ca.crt"), string(ca.PEM))

@@ -56,7 +56,8 @@ func ParseGateway(t GatewayText) (*Gateway, error) {
 		upstream, err := ParseRemote(t.Upstream)
 		g.Upstream, upstreamErr = &upstream, err
 	}
-	err := errors.Join(inField("gateway", listenErr), inField("gateway TLS", tlsErr), collectorsErr, inField("upstream", upstreamErr))
+	err := errors.Join(inField("gateway", listenErr), inField("gateway TLS", tlsErr), collectorsErr,
+		inField("upstream", upstreamErr))
 	if err != nil {
 		return nil, err
 	}

@@ -11,9 +11,9 @@ import (
 	"github.com/marceloboeira/crowd/xds/route/routefile"
 )
 
-// watch is on directories, because editors rename a new file over the old one and Kubernetes swaps a symbolic link beside
-// the files of a ConfigMap. They are the one that the path is in, the one that it is if it is one, and those that the files
-// are really in, if they are links.
+// watch is on directories, because editors rename a new file over the old one and Kubernetes swaps a symbolic link
+// beside the files of a ConfigMap. They are the one that the path is in, the one that it is if it is one, and those
+// that the files are really in, if they are links.
 type watch struct {
 	path    string
 	watcher *fsnotify.Watcher
@@ -87,9 +87,9 @@ func (w *watch) isRoutes(name string) bool {
 		w.directory != "" && filepath.Dir(name) == w.directory && routefile.IsRoutes(filepath.Base(name))
 }
 
-// after returns when to look at the routes, given an event, whether that is about one of their files, and when a look was
-// due before; zero is never. Writing puts a look off until the file has been left alone, and nothing brings it forward;
-// writing to other files in the directory means nothing.
+// after returns when to look at the routes, given an event, whether that is about one of their files, and when a look
+// was due before; zero is never. Writing puts a look off until the file has been left alone, and nothing brings it
+// forward; writing to other files in the directory means nothing.
 func after(e fsnotify.Event, own bool, due, now time.Time) time.Time {
 	switch {
 	case !e.Has(fsnotify.Write):

@@ -15,7 +15,8 @@ import (
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
-// Store is a directory with a file for each group. It is safe for concurrent use, but one group's Saves must not overlap.
+// Store is a directory with a file for each group. It is safe for concurrent use, but one group's Saves must not
+// overlap.
 type Store struct {
 	files     vfs.FS
 	directory string
@@ -94,7 +95,8 @@ func (s *Store) Load(group string) (route.Config, bool) {
 	if moveErr := s.files.Rename(path, aside); moveErr != nil {
 		aside = fmt.Sprintf("not moved: %v", moveErr)
 	}
-	s.log.Error("the last good routes cannot be used and are set aside", "group", group, "file", path, "aside", aside, "error", err)
+	s.log.Error("the last good routes cannot be used and are set aside",
+		"group", group, "file", path, "aside", aside, "error", err)
 	return route.Config{}, false
 }
 
