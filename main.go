@@ -475,6 +475,7 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	who := "it"
 	for _, step := range table.Explain(&route.Request{
 		Method: method, Authority: target.Host, Path: target.RequestURI(), Headers: headers,
 	}) {
@@ -486,8 +487,11 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 		if step.Takes() {
 			return nil
 		}
+		if step.Matched {
+			who = "what is left"
+		}
 	}
-	fmt.Fprintln(stdout, "no route takes it: it goes on untouched")
+	fmt.Fprintf(stdout, "no route takes %s: it goes on untouched\n", who)
 	return nil
 }
 

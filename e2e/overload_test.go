@@ -108,6 +108,7 @@ func residentBytes(t testing.TB, pid int) int {
 // TestAFullDisk runs a collector on a small file system: the spool stops before it is full while Kafka is down, also
 // when something else fills it, and goes on when there is room.
 func TestAFullDisk(t *testing.T) {
+	t.Parallel() // it mostly waits
 	disk, minFree := smallDisk(t, 48*mebibyte, 16*mebibyte)
 	s := newStack(t, faultRoutes([]string{"full"}), 1, "--spool", disk+"/spool", "--spool-max-bytes", "1GiB", "--spool-min-free",
 		strconv.Itoa(minFree))
@@ -172,6 +173,7 @@ func smallDisk(t testing.TB, size, minFree int) (dir string, _ int) {
 // TestLostRecordsShow loses records of level memory, which takes an Envoy and a diskless collector killed while Kafka is
 // down, and finds in the ledger how many.
 func TestLostRecordsShow(t *testing.T) {
+	t.Parallel() // it mostly waits
 	const requests = 500
 	s := newStack(t, faultRoutes([]string{"lost"}), 1, "--spool", "off")
 	route := `route="lost-memory"`

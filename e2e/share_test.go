@@ -10,11 +10,13 @@ import (
 // TestAStuckTopicHoldsUpNoOther writes to a topic that does not exist until requests for it are shed, while another topic
 // goes on as if nothing was; then the topic is made, and has everything.
 func TestAStuckTopicHoldsUpNoOther(t *testing.T) {
+	t.Parallel() // it mostly waits
 	for name, flags := range map[string][]string{
 		"spool":    {"--spool-max-bytes", "8MiB"},
 		"diskless": {"--spool", "off", "--max-buffer-bytes", "8MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			broker := kafka.Start(t, kafka.Config{Properties: map[string]string{"auto.create.topics.enable": "false"}})
 			for _, l := range levels {
 				broker.CreateTopic("free-"+l, nil)
