@@ -73,6 +73,10 @@ soak: ## Run the uplink's simulation with SEEDS (20000) random networks
 faults: build ## Run the faults with outages as long as in the README's table
 	go test -count=1 -timeout 10m -v -run TestFaults ./e2e -long
 
+.PHONY: control
+control: build ## Change routes 500 times under load, and take each xDS server away for a minute
+	go test -count=1 -timeout 10m -v -run 'TestGroupsChangeUnderLoad|TestServersStandInForEachOther' ./e2e -long
+
 .PHONY: overload
 overload: build ## Offer three times what Kafka takes for OVERLOAD (5m)
 	go test -count=1 -timeout 10m -v -run TestOverload ./e2e -overload $(OVERLOAD)
