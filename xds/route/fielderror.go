@@ -61,7 +61,7 @@ func (p paths) field(parent, name string) string {
 	switch {
 	case !bool(p):
 		return ""
-	case strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-") != "" || name == "":
+	case !fieldNameChars.holds(name) || name == "":
 		name = quote(name)
 	}
 	if parent == "" {

@@ -43,7 +43,7 @@ func parseHost(s string) (hostPattern, error) {
 	if strings.Contains(s, ":") {
 		return hostPattern{}, fmt.Errorf("%s has a port or is an IPv6 address without brackets (%s)", quote(s), hostForms)
 	}
-	if name == "" || name[0] == '.' || strings.Contains(name, "..") || strings.Trim(name, alphanumerics+"._-") != "" {
+	if name == "" || name[0] == '.' || strings.Contains(name, "..") || !nameChars.holds(name) {
 		return hostPattern{}, fmt.Errorf("%s is not a host (%s)", quote(s), hostForms)
 	}
 	return pattern, nil

@@ -29,7 +29,7 @@ func (p *Percent) UnmarshalText(text []byte) error {
 	number, isPercent := strings.CutSuffix(string(text), "%")
 	integer, fraction, _ := strings.Cut(number, ".")
 	value, err := strconv.ParseFloat(number, 64)
-	if !isPercent || err != nil || !isDigits(integer) || strings.Trim(fraction, "0123456789") != "" || len(fraction) > 4 || value > 100 {
+	if !isPercent || err != nil || !isDigits(integer) || !digits.holds(fraction) || len(fraction) > 4 || value > 100 {
 		return fmt.Errorf("%s is not a share (allowed: 0%% to 100%%, as in 10%% or 0.05%%)", quote(string(text)))
 	}
 	*p = Percent(math.Round(value * 1e4))

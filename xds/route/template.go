@@ -67,7 +67,7 @@ func parseSegment(part string) (segment, error) {
 		return segment{kind: segmentOne}, nil
 	case strings.HasPrefix(part, "{") && strings.HasSuffix(part, "}"):
 		name := part[1 : len(part)-1]
-		if name == "" || strings.Trim(name, alphanumerics+"_") != "" {
+		if name == "" || !variableChars.holds(name) {
 			return segment{}, fmt.Errorf("%s is not a variable (allowed: a-z, A-Z, 0-9 and _ in braces)", quote(part))
 		}
 		return segment{segmentOne, name}, nil

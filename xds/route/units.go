@@ -60,7 +60,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 }
 
 func isDigits(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
+	return s != "" && digits.holds(s)
 }
 
 // Duration is a span of time. Its text is Go's: 500ms, 30s, 1m30s.

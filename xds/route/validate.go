@@ -29,8 +29,6 @@ const (
 	maxFillInterval = Duration(24 * time.Hour)
 )
 
-const alphanumerics = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-
 // Validate returns everything that is wrong with the document, in the order of its fields; nil if nothing is.
 // Each message says what is allowed. Positions are not filled in.
 func (c Config) Validate() []FieldError {
@@ -204,7 +202,7 @@ func checkName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("is missing (allowed: a name of its own for each route)")
-	case len(name) > maxNameLength || strings.Trim(name, alphanumerics+"_.-") != "":
+	case len(name) > maxNameLength || !nameChars.holds(name):
 		return fmt.Errorf("%s is not a name (allowed: up to %d of a-z, A-Z, 0-9, _, . and -)", quote(name), maxNameLength)
 	}
 	return nil
@@ -215,7 +213,7 @@ func checkTopic(topic string) error {
 	switch {
 	case topic == "":
 		return nil
-	case topic == "." || topic == ".." || len(topic) > maxTopicLength || strings.Trim(topic, alphanumerics+"._-") != "":
+	case topic == "." || topic == ".." || len(topic) > maxTopicLength || !nameChars.holds(topic):
 		return fmt.Errorf(`%s is not a topic's name (allowed: up to %d of a-z, A-Z, 0-9, ., _ and -, but not "." or "..")`, quote(topic), maxTopicLength)
 	}
 	return nil
@@ -422,5 +420,5 @@ func checkParameterName(name string) error {
 
 // isToken reports whether s is a token of RFC 9110, section 5.6.2.
 func isToken(s string) bool {
-	return s != "" && strings.Trim(s, alphanumerics+"!#$%&'*+-.^_`|~") == ""
+	return s != "" && tokenChars.holds(s)
 }
