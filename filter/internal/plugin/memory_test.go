@@ -20,7 +20,7 @@ func manyRoutes(routes, version int) string {
 
 // TestMemoryStaysFlatOverChangesOfTheConfiguration changes a large configuration again and again.
 func TestMemoryStaysFlatOverChangesOfTheConfiguration(t *testing.T) {
-	const routes, changes, most = 10_000, 5, 160 // MiB
+	const routes, changes, most = 10_000, 5, 120 // MiB
 	c := newCompiled(t, manyRoutes(routes, 0), map[string]string{"plugin_name": "crowd"})
 	for change := range changes {
 		old := c.plugin

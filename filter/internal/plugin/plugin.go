@@ -103,9 +103,10 @@ func (p *plugin) setTicks(milliseconds uint32) {
 
 // readTable returns the configuration as it came, as it was read and compiled, the latter nil where there is an error.
 //
-// Meanwhile nothing is collected: the worker stands still, and a collector would take a quarter of the time. There is little
-// garbage before the document has been read, and then it is over.
+// What the one before has left is collected first, and nothing meanwhile: the worker stands still, and a collector would take
+// a quarter of the time, although there is little garbage before the whole document has been read.
 func readTable() (raw []byte, config route.Config, table *route.Table, err error) {
+	runtime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	raw, err = proxywasm.GetPluginConfiguration()
 	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) {
