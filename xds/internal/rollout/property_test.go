@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -19,6 +18,8 @@ type world struct {
 	// acked and tried are about the present candidate: who has acknowledged it on the present connection, and who was
 	// ever told to have it.
 	acked, tried map[string]bool
+	// came are those that came with it.
+	came map[string]bool
 	// most is how many were connected at once since the candidate was offered.
 	most int
 	// calm is since when all that were told to have the candidate are there and have acknowledged it; zero if not.
@@ -36,7 +37,7 @@ func (w *world) observe(offered bool) error {
 		if !offered {
 			return fmt.Errorf("candidate %q by itself", s.Candidate)
 		}
-		w.acked, w.tried, w.most, w.calm = map[string]bool{}, map[string]bool{}, 0, time.Time{}
+		w.acked, w.tried, w.came, w.most, w.calm = map[string]bool{}, map[string]bool{}, map[string]bool{}, 0, time.Time{}
 	}
 	w.most = max(w.most, len(w.connected))
 
@@ -106,7 +107,18 @@ func (w *world) observeCandidate(s State) error {
 		return nil
 	}
 	if s.Stage != Everyone {
-		maps.Copy(w.tried, have)
+		for id := range have {
+			if w.Canary(id) {
+				w.tried[id] = true
+			} else if !w.came[id] {
+				return fmt.Errorf("%s is no canary and did not come with %q, and is to have it", id, s.Candidate)
+			}
+		}
+		for id := range w.came {
+			if !have[id] {
+				return fmt.Errorf("%s came with %q, and is to have %q", id, s.Candidate, w.Wanted(id))
+			}
+		}
 	}
 	calm := len(w.tried) > 0
 	for id := range w.tried {
@@ -158,10 +170,18 @@ func (w *world) event(rnd *rand.Rand) (what string, offered bool) {
 	case 1, 2, 3:
 		w.connected[id] = true
 		w.Connected(id, w.now)
-		return "connect " + id, false
+		if rnd.IntN(4) > 0 {
+			return "connect " + id, false
+		}
+		if s := w.State(); version == s.Candidate && s.Stage != Everyone {
+			w.came[id] = true
+		}
+		w.Has(id, version)
+		return "connect " + id + " with " + version, false
 	case 4:
 		delete(w.connected, id)
 		delete(w.acked, id)
+		delete(w.came, id)
 		delete(w.wanted, id)
 		w.Disconnected(id, w.now)
 		return "disconnect " + id, false
@@ -240,7 +260,7 @@ func TestWhateverHappens(t *testing.T) {
 		policy := Policy{CanaryPercent: []int{0, 1, 10, 30, 50, 100}[rnd.IntN(6)], Hold: []time.Duration{0, time.Second, hold}[rnd.IntN(3)]}
 		w := &world{
 			Rollout: New("g", policy), policy: policy, now: epoch,
-			connected: map[string]bool{}, acked: map[string]bool{}, tried: map[string]bool{}, wanted: map[string]string{},
+			connected: map[string]bool{}, acked: map[string]bool{}, tried: map[string]bool{}, came: map[string]bool{}, wanted: map[string]string{},
 		}
 		if rnd.IntN(2) == 0 {
 			w.Restore("v0")

@@ -40,7 +40,9 @@ type node struct {
 	since time.Time
 	// canary and acked are about the candidate; acked also about the present connection.
 	canary, acked bool
-	losses        int
+	// kept says that the node came with the candidate.
+	kept   bool
+	losses int
 }
 
 // New makes a group that has nothing and nobody.
@@ -60,7 +62,7 @@ func (r *Rollout) Wanted(id string) string {
 	case Everyone:
 		return r.state.Candidate
 	case Canaries, Holding:
-		if r.Canary(id) {
+		if n := r.nodes[id]; n != nil && (n.canary || n.kept) {
 			return r.state.Candidate
 		}
 	}
@@ -111,7 +113,7 @@ func (r *Rollout) Offer(version string, now time.Time) {
 	r.state.Candidate = version
 	r.canaries = nil
 	for _, n := range r.nodes {
-		n.since, n.canary, n.acked, n.losses = now, false, false, 0
+		n.since, n.canary, n.acked, n.kept, n.losses = now, false, false, false, 0
 	}
 	if r.state.Good == "" || r.policy.CanaryPercent == 0 {
 		r.enter(Everyone, now)
@@ -133,6 +135,17 @@ func (r *Rollout) Connected(id string, now time.Time) {
 		r.connected++
 	}
 	r.advance(now)
+}
+
+// Has says that a node that has just connected came with a version: another server gave it that, or this one before a
+// restart. Where that is the candidate, it keeps it: what is good here may be far older. It is no canary for that.
+func (r *Rollout) Has(id, version string) {
+	n := r.nodes[id]
+	if n == nil || !n.connected || version == "" || version != r.state.Candidate || r.Wanted(id) == version {
+		return
+	}
+	n.kept = true
+	r.revision++
 }
 
 // Disconnected says that a node has gone.
@@ -207,7 +220,8 @@ func (r *Rollout) advance(now time.Time) {
 }
 
 // choose makes nodes canaries until there are enough for those connected. More may connect later, as after a restart
-// of this process; but nobody takes the place of a canary that went, lest a bad version walks through the group.
+// of this process; but nobody takes the place of a canary that went, lest a bad version walks through the group. Those
+// that have the candidate anyway come first.
 func (r *Rollout) choose(now time.Time) {
 	if r.state.Stage != Canaries && r.state.Stage != Holding {
 		return
@@ -222,7 +236,16 @@ func (r *Rollout) choose(now time.Time) {
 			free = append(free, n)
 		}
 	}
-	slices.SortFunc(free, func(a, b *node) int { return cmp.Compare(a.rank, b.rank) })
+	slices.SortFunc(free, func(a, b *node) int {
+		switch {
+		case a.kept == b.kept:
+			return cmp.Compare(a.rank, b.rank)
+		case a.kept:
+			return -1
+		default:
+			return 1
+		}
+	})
 	for _, n := range free[:min(more, len(free))] {
 		r.update(n, func() { n.canary, n.since = true, now })
 		r.canaries = append(r.canaries, n)

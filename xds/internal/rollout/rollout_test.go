@@ -231,6 +231,31 @@ func TestCanariesAreChosenAsNodesConnect(t *testing.T) {
 	s.is(Holding, map[string]string{"d": "v2", "c": "v1", "b": "v2"})
 }
 
+// What this server holds for good may be far older than what another one gave them.
+func TestWhoComesWithTheCandidateKeepsIt(t *testing.T) {
+	s := newScenario(t, 25).good()
+	s.offer("v2")
+	s.connect("c")
+	for _, id := range []string{"a", "b", "d"} {
+		s.connect(id)
+		s.is(Canaries, map[string]string{id: "v1"})
+		s.Has(id, "v2")
+	}
+	s.is(Canaries, all("v2"))
+	s.disconnect("b") // is no canary, which would have to come back
+	s.connect("b")
+	s.is(Canaries, map[string]string{"b": "v1"})
+	s.connect("e") // two of five, a of those that have it anyway
+	s.is(Canaries, map[string]string{"a": "v2", "b": "v1", "c": "v2", "d": "v2", "e": "v1"})
+	s.ack("v2", "a", "c")
+	s.is(Holding, map[string]string{"b": "v1"})
+	s.nack("d", "v2")
+	s.is(RolledBack, all("v1"))
+	s.Has("d", "v2")
+	s.Has("d", "")
+	s.is(RolledBack, all("v1"))
+}
+
 func TestAVersionThatNobodyTriedIsNotGood(t *testing.T) {
 	s := newScenario(t, 0)
 	s.offer("v1")

@@ -71,6 +71,9 @@ func (s *Server) requested(key streamKey, r request) (_ *corev3.Node, answered s
 		st.subscriptions[r.typeURL] = b
 		n.settles = now.Add(settleTime)
 		s.settling = append(s.settling, settling{n, n.settles})
+		if n.group != nil {
+			n.group.rollout.Has(n.key.id, n.group.cameWith(b))
+		}
 	} else {
 		b.update(r)
 	}

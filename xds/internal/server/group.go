@@ -34,6 +34,14 @@ func (g *group) versionOf(typeURL, version string) string {
 	return ""
 }
 
+// cameWith returns the version that a new subscription proves its node to have: the candidate, or "" for any other.
+func (g *group) cameWith(b *subscription) string {
+	if good, candidate := g.good(), g.candidate(); good != nil && candidate != nil && b.has(candidate) && !b.has(good) {
+		return candidate.version
+	}
+	return ""
+}
+
 // rolledBack says whether r is of the version that was rolled back last.
 func (g *group) rolledBack(r *rollout.Rejection) bool {
 	return r != nil && g.state.Rejection != nil && r.Version == g.state.Rejection.Version

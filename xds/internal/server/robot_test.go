@@ -3,6 +3,8 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"sync"
 	"testing"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -58,12 +60,35 @@ type robot struct {
 	// got takes the route's name of every filter it is sent, before that is answered.
 	got   chan string
 	leave context.CancelFunc
+	// has are the versions it acknowledged: the types', or over delta the resources' by type.
+	mu  sync.Mutex
+	has map[string]string
+	own map[string]map[string]string
 }
 
 // robot connects an Envoy and subscribes to everything, or to the last few types of that.
 func (s serving) robot(t *testing.T, id string, p protocol, types int, refuses func(string) string) *robot {
 	t.Helper()
-	r := &robot{t: t, protocol: p, node: &corev3.Node{Id: id, Cluster: "robots"}, refuses: refuses, got: make(chan string, 1000)}
+	return s.connect(t, &robot{
+		t: t, protocol: p, node: &corev3.Node{Id: id, Cluster: "robots"}, refuses: refuses, got: make(chan string, 1000),
+		has: map[string]string{}, own: map[string]map[string]string{},
+	}, types)
+}
+
+// robotThatHas connects an Envoy that has what another one got, as one does that comes from another server.
+func (s serving) robotThatHas(t *testing.T, other *robot, types int) *robot {
+	t.Helper()
+	other.mu.Lock()
+	defer other.mu.Unlock()
+	return s.connect(t, &robot{
+		t: t, protocol: other.protocol, node: other.node, refuses: other.refuses, got: make(chan string, 1000),
+		has: maps.Clone(other.has), own: maps.Clone(other.own),
+	}, types)
+}
+
+func (s serving) connect(t *testing.T, r *robot, types int) *robot {
+	t.Helper()
+	p, has, own := r.protocol, maps.Clone(r.has), maps.Clone(r.own)
 	ctx, cancel := context.WithCancel(t.Context())
 	r.leave = cancel
 	t.Cleanup(cancel)
@@ -80,7 +105,9 @@ func (s serving) robot(t *testing.T, id string, p protocol, types int, refuses f
 		if p.delta {
 			stream := openDelta(t, ctx, s.conn, typeURL)
 			for j, b := range subscriptions {
-				request := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: b.typeURL, ResourceNamesSubscribe: b.names}
+				request := &discoveryv3.DeltaDiscoveryRequest{
+					TypeUrl: b.typeURL, ResourceNamesSubscribe: b.names, InitialResourceVersions: own[b.typeURL],
+				}
 				if j == 0 {
 					request.Node = r.node
 				}
@@ -93,7 +120,7 @@ func (s serving) robot(t *testing.T, id string, p protocol, types int, refuses f
 		}
 		stream := openSotw(t, ctx, s.conn, typeURL)
 		for j, b := range subscriptions {
-			request := &discoveryv3.DiscoveryRequest{TypeUrl: b.typeURL, ResourceNames: b.names}
+			request := &discoveryv3.DiscoveryRequest{TypeUrl: b.typeURL, ResourceNames: b.names, VersionInfo: has[b.typeURL]}
 			if j == 0 {
 				request.Node = r.node
 			}
@@ -107,7 +134,6 @@ func (s serving) robot(t *testing.T, id string, p protocol, types int, refuses f
 }
 
 func (r *robot) answerSotw(stream sotwStream) {
-	has := map[string]string{}
 	for {
 		got, err := stream.Recv()
 		if err != nil {
@@ -119,12 +145,15 @@ func (r *robot) answerSotw(stream sotwStream) {
 				request.ResourceNames = b.names
 			}
 		}
-		if reason := r.judge(got.GetTypeUrl(), got.GetResources()); reason != "" {
+		reason := r.judge(got.GetTypeUrl(), got.GetResources())
+		r.mu.Lock()
+		if reason != "" {
 			request.ErrorDetail = &statuspb.Status{Message: reason}
 		} else {
-			has[got.GetTypeUrl()] = got.GetVersionInfo()
+			r.has[got.GetTypeUrl()] = got.GetVersionInfo()
 		}
-		request.VersionInfo = has[got.GetTypeUrl()]
+		request.VersionInfo = r.has[got.GetTypeUrl()]
+		r.mu.Unlock()
 		if stream.Send(request) != nil {
 			return
 		}
@@ -139,11 +168,17 @@ func (r *robot) answerDelta(stream deltaStream) {
 		}
 		request := &discoveryv3.DeltaDiscoveryRequest{TypeUrl: got.GetTypeUrl(), ResponseNonce: got.GetNonce()}
 		var all []*anypb.Any
+		versions := map[string]string{}
 		for _, one := range got.GetResources() {
 			all = append(all, one.GetResource())
+			versions[one.GetName()] = one.GetVersion()
 		}
 		if reason := r.judge(got.GetTypeUrl(), all); reason != "" {
 			request.ErrorDetail = &statuspb.Status{Message: reason}
+		} else {
+			r.mu.Lock()
+			r.own[got.GetTypeUrl()] = versions
+			r.mu.Unlock()
 		}
 		if stream.Send(request) != nil {
 			return

@@ -257,6 +257,31 @@ func TestCanariesGuardARestart(t *testing.T) {
 	})
 }
 
+// What another server has rolled out is not taken back from Envoys that come from there, by one that tried it with nobody.
+func TestWhoComesWithTheCandidateKeepsIt(t *testing.T) {
+	forEach(t, func(t *testing.T, p protocol, types int, gateway bool) {
+		s := serveWith(t, rollout.Policy{CanaryPercent: 33, Hold: 200 * time.Millisecond})
+		s.restore(t, "old", gateway)
+		two := s.set(t, "two", gateway)
+		elsewhere := serveWith(t, rollout.Policy{})
+		elsewhere.set(t, "two", gateway)
+		var robots []*robot
+		for _, id := range []string{other1, canary, other2} {
+			r := elsewhere.robot(t, id, p, types, takesAll)
+			r.gets(t, "two")
+			elsewhere.awaitStatus(t, "all acknowledged", allAcknowledged)
+			r.leave()
+			robots = append(robots, s.robotThatHas(t, r, types))
+		}
+		s.awaitGood(t, two)
+		for _, r := range robots {
+			for len(r.got) > 0 { // go-control-plane may send once more what they have
+				r.gets(t, "two")
+			}
+		}
+	})
+}
+
 func TestACanaryThatGoesEndsTheRollout(t *testing.T) {
 	forEach(t, func(t *testing.T, p protocol, types int, gateway bool) {
 		s := serveWith(t, rollout.Policy{CanaryPercent: 33, Hold: 50 * time.Millisecond})
