@@ -12,7 +12,8 @@ type Policy struct {
 }
 
 const (
-	// AckTimeout is how long a canary may take to acknowledge: Envoy answers at once, unless it hangs.
+	// AckTimeout is how long a canary may take to acknowledge, and how long the others are waited for: Envoy answers at
+	// once, unless it hangs.
 	AckTimeout = time.Minute
 	// maxLosses is how often a canary may go away and come back: an Envoy that crashes and is started again does so
 	// for ever.

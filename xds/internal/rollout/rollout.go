@@ -3,7 +3,7 @@
 //
 // Until a group has a good version, everyone gets what is offered. From then on a new version, the candidate, goes to
 // the canaries first; when all of them have acknowledged it and have stayed connected for a time, to everyone; and when
-// everyone connected has acknowledged it, it is good. Whoever rejects it before that ends its rollout: everyone gets
+// everyone connected has acknowledged it, or after AckTimeout half of them, it is good. Whoever rejects it before that ends its rollout: everyone gets
 // the good version again, and the candidate is not tried again unless something else is offered in between.
 package rollout
 
@@ -84,6 +84,8 @@ func (r *Rollout) Deadline() (time.Time, bool) {
 		if n := r.mostOverdue(); n != nil {
 			return r.patience(n), true
 		}
+	case Everyone:
+		return r.state.Since.Add(AckTimeout), r.half()
 	}
 	return time.Time{}, false
 }
@@ -209,8 +211,9 @@ func (r *Rollout) advance(now time.Time) {
 			r.enter(Canaries, now)
 		case r.state.Stage == Holding && !now.Before(r.state.Since.Add(r.policy.Hold)):
 			r.enter(Everyone, now)
-		// With nobody there, nobody has tried it.
-		case r.state.Stage == Everyone && r.connected > 0 && r.awaited == 0:
+		// With nobody there, nobody has tried it. One that never acknowledges must not keep what the others do well with from
+		// being what they go back to, and from being kept over restarts.
+		case r.state.Stage == Everyone && r.half() && (r.awaited == 0 || !now.Before(r.state.Since.Add(AckTimeout))):
 			r.state.Good, r.state.Candidate = r.state.Candidate, ""
 			r.enter(Done, now)
 		default:
@@ -218,6 +221,9 @@ func (r *Rollout) advance(now time.Time) {
 		}
 	}
 }
+
+// half says whether there are nodes and, of the stage Everyone, at least half of them have acknowledged.
+func (r *Rollout) half() bool { return r.connected > 0 && 2*r.awaited <= r.connected }
 
 // choose makes nodes canaries until there are enough for those connected. More may connect later, as after a restart
 // of this process; but nobody takes the place of a canary that went, lest a bad version walks through the group. Those

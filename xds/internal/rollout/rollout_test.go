@@ -256,6 +256,33 @@ func TestWhoComesWithTheCandidateKeepsIt(t *testing.T) {
 	s.is(RolledBack, all("v1"))
 }
 
+// One that hangs, or rejects the first version there is, does not hold up what comes after.
+func TestWhoNeverAcknowledgesIsNotWaitedForForEver(t *testing.T) {
+	s := newScenario(t, 25, abcd...)
+	s.offer("v1")
+	s.ack("v1", "a")
+	s.nack("d", "v1")
+	s.wait(AckTimeout)
+	s.is(Everyone, all("v1")) // most have said nothing good of it
+	if at, ok := s.Deadline(); ok {
+		t.Errorf("deadline %v, with nothing to be done then", at)
+	}
+	s.ack("v1", "b")
+	s.is(Done, all("v1"))
+	s.offer("v2")
+	s.is(Canaries, map[string]string{"a": "v2", "b": "v1", "c": "v1", "d": "v1"})
+	s.ack("v2", "a")
+	s.wait(hold)
+	s.ack("v2", "b", "c")
+	s.wait(AckTimeout - 1)
+	s.is(Everyone, all("v2"))
+	if at, ok := s.Deadline(); !ok || at != s.now.Add(1) {
+		t.Errorf("deadline %v, %v; now %v", at, ok, s.now)
+	}
+	s.wait(1)
+	s.is(Done, all("v2"))
+}
+
 func TestAVersionThatNobodyTriedIsNotGood(t *testing.T) {
 	s := newScenario(t, 0)
 	s.offer("v1")
