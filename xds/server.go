@@ -32,6 +32,7 @@ type Server struct {
 	server   *server.Server
 	groups   map[string]*group
 	tls      credentials.TransportCredentials
+	state    *state.Store // nil where none is kept
 
 	envoys, admin net.Listener
 }
@@ -78,6 +79,7 @@ func newServer(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Se
 		for _, g := range s.groups {
 			g.source.Close()
 		}
+		s.closeState()
 		return nil, err
 	}
 	return s, nil
@@ -85,10 +87,9 @@ func newServer(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Se
 
 // start begins with what each group has at first.
 func (s *Server) start(cfg Config, groups nodegroup.Groups, deployments []deployment) error {
-	var kept *state.Store
 	if cfg.state() != NoState {
 		var err error
-		if kept, err = state.Open(cfg.state(), s.log); err != nil {
+		if s.state, err = state.Open(cfg.state(), s.log); err != nil {
 			return fmt.Errorf("%w; pass another one with --state, or --state %s", err, NoState)
 		}
 	}
@@ -105,12 +106,21 @@ func (s *Server) start(cfg Config, groups nodegroup.Groups, deployments []deploy
 		}
 		g := &group{
 			name: described.Name, deployment: deployments[i], source: routes,
-			server: s.server, state: kept, served: served, log: s.log,
+			server: s.server, state: s.state, served: served, log: s.log,
 		}
 		s.groups[g.name] = g
 		errs = append(errs, g.start())
 	}
 	return errors.Join(errs...)
+}
+
+func (s *Server) closeState() {
+	if s.state == nil {
+		return
+	}
+	if err := s.state.Close(); err != nil {
+		s.log.Warn("the state directory was not given free", "error", err)
+	}
 }
 
 func (s *Server) bind(cfg Config) error {
@@ -136,6 +146,7 @@ func (s *Server) Status() Status { return s.server.Status() }
 
 // Run serves, and follows the routes, until ctx ends, which is no error. Envoys keep what they have.
 func (s *Server) Run(ctx context.Context) error {
+	defer s.closeState()
 	s.log.Info("xds listening", "address", s.Addr().String(), "admin", s.AdminAddr().String())
 	running, ctx := errgroup.WithContext(ctx)
 	running.Go(func() error { return s.server.Serve(ctx, s.envoys, s.tls) })

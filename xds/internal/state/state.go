@@ -21,9 +21,11 @@ type Store struct {
 	files     vfs.FS
 	directory string
 	log       *slog.Logger
+	lock      io.Closer
 }
 
-// Open makes the directory where it is not there yet. It fails where it cannot be written to.
+// Open makes the directory where it is not there yet. It fails where it cannot be written to, and where another Store has
+// it: two servers would take each other's routes for their own. Close gives it free, as the end of the process does.
 func Open(directory string, log *slog.Logger) (*Store, error) {
 	return open(vfs.Default, directory, log)
 }
@@ -31,18 +33,27 @@ func Open(directory string, log *slog.Logger) (*Store, error) {
 func open(files vfs.FS, directory string, log *slog.Logger) (*Store, error) {
 	s := &Store{files: files, directory: directory, log: log}
 	if err := s.prepare(); err != nil {
+		if s.lock != nil {
+			err = errors.Join(err, s.lock.Close())
+		}
 		return nil, fmt.Errorf("state directory: %w", err)
 	}
 	return s, nil
 }
 
-func (s *Store) prepare() error {
+// Close ends the use of the directory.
+func (s *Store) Close() error { return s.lock.Close() }
+
+func (s *Store) prepare() (err error) {
 	if err := s.makeDirectory(s.directory); err != nil {
 		return err
 	}
 	probe := filepath.Join(s.directory, ".writable")
 	if err := s.write(probe, nil); err != nil {
 		return err
+	}
+	if s.lock, err = s.files.Lock(filepath.Join(s.directory, ".lock")); err != nil {
+		return fmt.Errorf("%s is in use by another crowd xds: %w", s.directory, err)
 	}
 	return s.files.Remove(probe)
 }
@@ -76,18 +87,20 @@ func (s *Store) sync(directory string) error {
 // path is where a group's routes are. Its name is one that files can have: see nodegroup.Group.
 func (s *Store) path(group string) string { return filepath.Join(s.directory, group+".yaml") }
 
-// Load returns a group's last good routes, and whether there are any. A file that cannot be read as what Save wrote, or
-// that this version of crowd would refuse, is set aside and reported, and counts as none.
+// Load returns a group's last good routes, and whether there are any. A file that is not what Save wrote, or that this
+// version of crowd would refuse, is set aside and reported, and counts as none; so does one that cannot be read, which
+// stays where it is.
 func (s *Store) Load(group string) (route.Config, bool) {
 	path := s.path(group)
 	text, err := s.read(path)
-	var config route.Config
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return route.Config{}, false
-	case err == nil:
-		config, err = decode(text)
+	case err != nil:
+		s.log.Error("the last good routes cannot be read", "group", group, "error", err)
+		return route.Config{}, false
 	}
+	config, err := decode(text)
 	if err == nil {
 		return config, true
 	}

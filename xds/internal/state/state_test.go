@@ -49,6 +49,9 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 	if err := s.Save("other", routes(t, 7)); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
 	again, err := Open(directory, discard())
 	if err != nil {
 		t.Fatal(err)
@@ -64,7 +67,7 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 	if diff := cmp.Diff(routes(t, 2), got); err != nil || diff != "" {
 		t.Errorf("as a routes file: %v (-want +got):\n%s", err, diff)
 	}
-	entries, err := os.ReadDir(directory)
+	entries, err := filepath.Glob(filepath.Join(directory, "[^.]*"))
 	if err != nil || len(entries) != 2 {
 		t.Errorf("%v in the directory, %v", entries, err)
 	}
@@ -128,6 +131,50 @@ func TestOpenFailsWhereNothingCanBeWritten(t *testing.T) {
 	}
 	if _, err := Open(filepath.Join(file, "/crowd/state"), discard()); err == nil || !strings.HasPrefix(err.Error(), "state directory: ") {
 		t.Errorf("Open: %v", err)
+	}
+}
+
+// Groups of two servers may have the same name and not the same routes.
+func TestOpenFailsWhereAnotherHasTheDirectory(t *testing.T) {
+	directory := t.TempDir()
+	s, err := Open(directory, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(directory, discard()); err == nil || !strings.Contains(err.Error(), directory+" is in use by another crowd xds") {
+		t.Errorf("Open: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(directory, discard()); err != nil {
+		t.Errorf("Open after Close: %v", err)
+	}
+}
+
+// What cannot be read now may be later: it is not to be taken away from the next start.
+func TestAFileThatCannotBeReadStays(t *testing.T) {
+	disk := vfs.NewMem()
+	var broken atomic.Bool
+	s, err := open(errorfs.Wrap(disk, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if broken.Load() && op.Kind == errorfs.OpFileRead {
+			return errors.New("broken disk")
+		}
+		return nil
+	})), "/crowd/state", discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Save("shop", routes(t, 1)); err != nil {
+		t.Fatal(err)
+	}
+	broken.Store(true)
+	if c, ok := s.Load("shop"); ok {
+		t.Errorf("loaded from a broken disk: %v", c)
+	}
+	broken.Store(false)
+	if _, ok := s.Load("shop"); !ok {
+		t.Error("gone when the disk is well again")
 	}
 }
 
