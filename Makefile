@@ -56,7 +56,7 @@ unit: ## Run the unit tests, under the race detector
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: real Envoy, real Kafka, real processes
-	go test -count=1 -p 1 -timeout 20m ./e2e/...
+	go test -count=1 -p 1 -parallel 2 -timeout 20m ./e2e/...
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s)

@@ -28,6 +28,7 @@ routes:
 // TestEveryAnswerIsInKafka sends 20,000 requests of all kinds over HTTP/1.1 and HTTP/2, kills the collector in the
 // middle and starts it again, and looks for every request in Kafka, one by one.
 func TestEveryAnswerIsInKafka(t *testing.T) {
+	t.Parallel()
 	const requests, connections = 20_000, 32
 	s := newStack(t, absorbRoutes, 1)
 
@@ -55,6 +56,7 @@ func TestEveryAnswerIsInKafka(t *testing.T) {
 // TestNothingIsRepeatedWhenACollectorDrains restarts the collector in an orderly way, under load: it acknowledges
 // what it has before it ends, so no batch is sent again.
 func TestNothingIsRepeatedWhenACollectorDrains(t *testing.T) {
+	t.Parallel()
 	const requests = 6_000
 	s := newStack(t, absorbRoutes, 1)
 	answers := loadWhile(t, s.gateway, "/leads", requests, 8, largestBody, requests/2, func() {
@@ -71,6 +73,7 @@ func TestNothingIsRepeatedWhenACollectorDrains(t *testing.T) {
 // TestTooLargeForKafka sends a record over the broker's limit, which its dead-letter topic does not take either: it is
 // named, counted and set aside, and what comes with and after it arrives.
 func TestTooLargeForKafka(t *testing.T) {
+	t.Parallel()
 	const others = 500
 	s := newStack(t, absorbRoutes, 1)
 	huge := makeRequest("/orders/large", 997, messageLimit+mebibyte) // random: the limit is on what is compressed
@@ -104,6 +107,7 @@ func TestTooLargeForKafka(t *testing.T) {
 // TestDeadLetters sends records that are too large for their topic alone: they are in the dead-letter topic, and a client
 // that waits for Kafka is told.
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, `routes:
   - {name: told, match: {path: /told}, topic: small, ack: kafka}
   - {name: untold, match: {path: /untold}, topic: small, ack: disk}
@@ -137,6 +141,7 @@ func TestDeadLetters(t *testing.T) {
 
 // TestTheClientLeavesInTheMiddle sends half a body and goes: no record, and nothing stays in memory.
 func TestTheClientLeavesInTheMiddle(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, absorbRoutes, 1)
 	for i := range 50 {
 		connection, err := net.Dial("tcp", strings.TrimPrefix(s.gateway, "http://"))
@@ -160,6 +165,7 @@ func TestTheClientLeavesInTheMiddle(t *testing.T) {
 
 // TestOtherRequestsAndAnswers checks what is not absorbed, what is too large, and a route's own answer and key.
 func TestOtherRequestsAndAnswers(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, absorbRoutes, 1)
 	do := func(method, path, body string) (int, string, http.Header) {
 		q, err := http.NewRequestWithContext(t.Context(), method, s.gateway+path, strings.NewReader(body))

@@ -154,6 +154,7 @@ lines:
 
 // TestLedger ends collectors in every way and finds all that they counted, and them where they were.
 func TestLedger(t *testing.T) {
+	t.Parallel()
 	const requests = 300 // of each load
 	s := newStack(t, absorbRoutes, 2)
 	sent := 0

@@ -8,6 +8,7 @@ import (
 
 // TestRoutesChange follows the routes file: a new route takes its requests, a broken file changes nothing.
 func TestRoutesChange(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, absorbRoutes, 1)
 	client := newClient(false)
 	status := func(path string) int {
@@ -37,6 +38,7 @@ func TestRoutesChange(t *testing.T) {
 // TestNothingIsLostWhenRoutesChange changes the routes again and again under load. Each change ends a plugin
 // context in every worker, with its streams.
 func TestNothingIsLostWhenRoutesChange(t *testing.T) {
+	t.Parallel()
 	const requests, changes = 10_000, 20
 	s := newStack(t, absorbRoutes, 1)
 	loaded := make(chan []answer)
@@ -63,6 +65,7 @@ func TestNothingIsLostWhenRoutesChange(t *testing.T) {
 // TestNothingIsLostWhenRoutesGoBackAndForth changes the routes and back while Kafka hangs, so that nothing is
 // acknowledged and contexts of the same configuration wait for their end side by side.
 func TestNothingIsLostWhenRoutesGoBackAndForth(t *testing.T) {
+	t.Parallel()
 	const requests, changes = 2_000, 10
 	s := newStack(t, absorbRoutes, 1)
 	warm := load(t, s.gateway, "/orders/large", 10, 2, 100, func(int) {}) // so that the topics' partitions are known
@@ -88,6 +91,7 @@ func TestNothingIsLostWhenRoutesGoBackAndForth(t *testing.T) {
 // TestNothingIsLostWhenTheCollectorsClusterChanges renames the cluster of the collectors under load, the second time
 // while there is no collector: the old cluster is gone from Envoy at once, with what was under way on it.
 func TestNothingIsLostWhenTheCollectorsClusterChanges(t *testing.T) {
+	t.Parallel()
 	const requests = 6_000
 	s := newStack(t, absorbRoutes, 1)
 	rename := func(cluster string) {

@@ -294,6 +294,7 @@ func TestDevSaysWhatToDo(t *testing.T) {
 
 // TestTail reads a topic as people and programs do.
 func TestTail(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, absorbRoutes, 1)
 	client := newClient(true)
 	sent := []request{

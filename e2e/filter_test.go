@@ -22,6 +22,7 @@ import (
 // TestNothingIsLostWhenTheConfigurationTurnsInvalid gives the filter a configuration that it cannot read while there is
 // no collector: Envoy rejects it, and everything goes on as it was.
 func TestNothingIsLostWhenTheConfigurationTurnsInvalid(t *testing.T) {
+	t.Parallel()
 	const requests = 200
 	for name, start := range map[string]func(s *stack) func(document string){
 		"from a file":   (*stack).startWithFile,
@@ -165,6 +166,7 @@ func envoyOf(t *testing.T) int {
 
 // TestFilterInSomebodyElsesEnvoy gives only the filter to an Envoy that is configured by hand.
 func TestFilterInSomebodyElsesEnvoy(t *testing.T) {
+	t.Parallel()
 	s := newFilterStack(t)
 	s.kafka = kafka.Start(t, kafka.Config{})
 	s.collectors[0].start()
@@ -189,6 +191,7 @@ func TestFilterInSomebodyElsesEnvoy(t *testing.T) {
 
 // TestInvalidPluginConfiguration gives the filter what crowd's xDS server never would.
 func TestInvalidPluginConfiguration(t *testing.T) {
+	t.Parallel()
 	for name, document := range map[string]string{
 		"not a document": `{"routes": 7}`,
 		"unknown field":  `{"routes": [{"name": "leads", "match": {"pth": "/leads"}, "topic": "leads"}]}`,

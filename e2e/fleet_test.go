@@ -169,7 +169,7 @@ func TestGroupsChangeUnderLoad(t *testing.T) {
 // TestServersStandInForEachOther takes one of two xDS servers away, restarts an Envoy, changes the routes, and does the same
 // the other way round.
 func TestServersStandInForEachOther(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	f := newFleet(t, "shop")
 	first, second := f.serve("127.0.0.1:0", "--name", "first", "--state", "off"), f.serve("127.0.0.1:0", "--name", "second", "--state", "off")
 	addresses := []string{xdsAddress(first), xdsAddress(second)}
@@ -210,7 +210,7 @@ func TestServersStandInForEachOther(t *testing.T) {
 
 // TestARejectedChangeIsRolledBack lets one of two Envoys be the canary of a change that it rejects, and then of a good one.
 func TestARejectedChangeIsRolledBack(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	f := newFleet(t, "shop")
 	module := filepath.Join(f.dir, "crowd.wasm")
 	data, err := os.ReadFile(absolute(t, crowdModule))

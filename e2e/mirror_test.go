@@ -72,6 +72,7 @@ func (m *mirrored) wantPassed(path string, answers []answer) {
 // TestMirroredRequests sends every kind of request past the filter: the backend gets and answers them as if it were not
 // there, and Kafka has a copy of each.
 func TestMirroredRequests(t *testing.T) {
+	t.Parallel()
 	const requests, largest = 1_500, 300_000
 	for name, filter := range map[string]func(t *testing.T, bootstrap []byte) []byte{
 		"alone":                                 func(_ *testing.T, bootstrap []byte) []byte { return bootstrap },
@@ -98,6 +99,7 @@ func TestMirroredRequests(t *testing.T) {
 // TestMirroredRequestsNeedNoCollector has all collectors dead for longer than unreachable_timeout, and clients leave in the
 // middle.
 func TestMirroredRequestsNeedNoCollector(t *testing.T) {
+	t.Parallel()
 	s := newFilterStack(t)
 	backend := &mirrored{t: t, largest: 1_000, seen: map[string]int{}}
 	s.backend = backend

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-var overload = flag.Duration("overload", 25*time.Second, "how long the overload lasts")
+var overload = flag.Duration("overload", 15*time.Second, "how long the overload lasts")
 
 // TestOverload offers three times what Kafka takes: the spool fills, then requests are shed, and memory stays where it is.
 func TestOverload(t *testing.T) {
@@ -108,7 +108,7 @@ func residentBytes(t testing.TB, pid int) int {
 // TestAFullDisk runs a collector on a small file system: the spool stops before it is full while Kafka is down, also
 // when something else fills it, and goes on when there is room.
 func TestAFullDisk(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	disk, minFree := smallDisk(t, 48*mebibyte, 16*mebibyte)
 	s := newStack(t, faultRoutes([]string{"full"}), 1, "--spool", disk+"/spool", "--spool-max-bytes", "1GiB", "--spool-min-free",
 		strconv.Itoa(minFree))
@@ -173,7 +173,7 @@ func smallDisk(t testing.TB, size, minFree int) (dir string, _ int) {
 // TestLostRecordsShow loses records of level memory, which takes an Envoy and a diskless collector killed while Kafka is
 // down, and finds in the ledger how many.
 func TestLostRecordsShow(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	const requests = 500
 	s := newStack(t, faultRoutes([]string{"lost"}), 1, "--spool", "off")
 	route := `route="lost-memory"`

@@ -10,7 +10,7 @@ import (
 // TestAStuckTopicHoldsUpNoOther writes to a topic that does not exist until requests for it are shed, while another topic
 // goes on as if nothing was; then the topic is made, and has everything.
 func TestAStuckTopicHoldsUpNoOther(t *testing.T) {
-	t.Parallel() // it mostly waits
+	t.Parallel()
 	for name, flags := range map[string][]string{
 		"spool":    {"--spool-max-bytes", "8MiB"},
 		"diskless": {"--spool", "off", "--max-buffer-bytes", "8MiB"},
@@ -54,6 +54,7 @@ func TestAStuckTopicHoldsUpNoOther(t *testing.T) {
 
 // TestANewCollectorGetsItsShare starts a third collector beside two that have all the streams.
 func TestANewCollectorGetsItsShare(t *testing.T) {
+	t.Parallel()
 	s := newStack(t, absorbRoutes, 3)
 	third := s.collectors[2]
 	third.kill()
