@@ -68,6 +68,21 @@ func Compile(c Config) (*Table, error) {
 	if err := joinErrors(c.Validate()); err != nil {
 		return nil, err
 	}
+	return c.compile(), nil
+}
+
+// CompileJSON is ParseJSON and Compile in one, which validates once: a worker stands still while it reads its
+// configuration.
+func CompileJSON(data []byte) (Config, *Table, error) {
+	c, err := ParseJSON(data)
+	if err != nil {
+		return Config{}, nil, err
+	}
+	return c, c.compile(), nil
+}
+
+// compile compiles a valid document.
+func (c Config) compile() *Table {
 	t := &Table{uplink: c.Uplink.withDefaults(), rules: make([]Rule, len(c.Routes))}
 	defaults := c.withDefaults()
 	shared := sharing{texts: map[string]Text{}, recorded: compileRecorded(RecordHeaders{})}
@@ -79,7 +94,7 @@ func Compile(c Config) (*Table, error) {
 		t.rules[i] = rule
 	}
 	t.index = newIndex(t.rules)
-	return t, nil
+	return t
 }
 
 // Uplink returns the document's uplink with defaults filled in.

@@ -112,10 +112,7 @@ func readTable() (raw []byte, config route.Config, table *route.Table, err error
 	if err != nil && !errors.Is(err, types.ErrorStatusNotFound) {
 		return nil, config, nil, err
 	}
-	if config, err = route.ParseJSON(raw); err != nil {
-		return raw, config, nil, err
-	}
-	table, err = route.Compile(config)
+	config, table, err = route.CompileJSON(raw)
 	return raw, config, table, err
 }
 
