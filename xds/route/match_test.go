@@ -47,6 +47,9 @@ func TestMatch(t *testing.T) {
 			[]Request{{Path: "/a/b/"}, {Path: "/a/b/c/d"}, {Path: "/a/b//"}},
 			[]Request{{Path: "/a/b"}, {Path: "/a//b"}, {Path: "/a"}},
 		},
+		"path_template, a variable that is called as a segment": {
+			Match{PathTemplate: "/shop/{shop}/*/{order}/order"}, []Request{{Path: "/shop/7/8/9/order"}}, []Request{{Path: "/7/7/8/9/order"}},
+		},
 		"path_template, slash": {Match{PathTemplate: "/a/"}, []Request{{Path: "/a/"}}, []Request{{Path: "/a"}, {Path: "/a//"}}},
 		"query parameter, exact": {
 			Match{Path: "/", QueryParameters: []ValueMatch{{Name: "a", Exact: new("1")}}},

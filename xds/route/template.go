@@ -52,8 +52,9 @@ func parseTemplate(s string) (pathTemplate, error) {
 			return nil, fmt.Errorf("%s has an empty segment (%s)", quote(s), templateForms)
 		case seg.kind == segmentOne && seg.text != "" && names[seg.text]:
 			return nil, fmt.Errorf("%s has the variable %s twice (allowed: once)", quote(s), quote(seg.text))
+		case seg.kind == segmentOne:
+			names[seg.text] = true
 		}
-		names[seg.text] = true
 		t = append(t, seg)
 	}
 	return t, nil
