@@ -162,16 +162,24 @@ func (d *decoder) wrongKind(n *Node, path string, wanted reflect.Type) {
 
 func (d *decoder) object(n *Node, v reflect.Value, path string) {
 	fields := d.fieldsOf(v.Type())
+	given := make([]*Field, len(fields))
+	var unknown map[string]*Field // those given
 	for i := range n.Fields {
 		f := &n.Fields[i]
 		at := d.paths.field(path, f.Name)
-		named := func(other Field) bool { return other.Name == f.Name }
-		if first := slices.IndexFunc(n.Fields[:i], named); first >= 0 {
-			d.givenTwice(f, &n.Fields[first], at)
-			continue
-		}
 		index := slices.IndexFunc(fields, func(known structField) bool { return known.name == f.Name })
+		var first *Field
+		if index >= 0 {
+			first, given[index] = given[index], cmp.Or(given[index], f)
+		} else if first = unknown[f.Name]; first == nil {
+			if unknown == nil {
+				unknown = map[string]*Field{}
+			}
+			unknown[f.Name] = f
+		}
 		switch {
+		case first != nil:
+			d.givenTwice(f, first, at)
 		case index < 0 && f.Value.Kind == Unreadable:
 			d.fail(at, f.Value.File, f.Line, f.Column, "%s", f.Value.Text)
 		case index < 0:

@@ -2,9 +2,11 @@ package route
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -134,6 +136,31 @@ func TestParseJSONErrors(t *testing.T) {
 		}
 		if diff := cmp.Diff(want, strings.Split(err.Error(), "\n")); diff != "" {
 			t.Errorf("%q (-want +got):\n%s", document, diff)
+		}
+	}
+}
+
+// Mistakes by the hundred thousand are found in seconds, where comparing each with all others takes minutes.
+func TestManyMistakes(t *testing.T) {
+	const many = 200_000
+	var fields, routes strings.Builder
+	for i := range many {
+		fmt.Fprintf(&fields, `"f%d":1,`, i)
+	}
+	for i := range many / 10 {
+		fmt.Fprintf(&routes, `,{"name":"%d","match":{"path":"/"},"record_headers":{"allow":["a"]}}`, i)
+	}
+	denied := strings.Repeat(`"x",`, many)
+	for name, document := range map[string]string{
+		"fields":  "{" + fields.String() + `"routes":[]}`,
+		"headers": `{"defaults":{"topic":"t","record_headers":{"deny":[` + denied + `"x"]}},"routes":[` + routes.String()[1:] + "]}",
+	} {
+		began := time.Now()
+		if _, err := ParseJSON([]byte(document)); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if took := time.Since(began); took > 40*time.Second {
+			t.Errorf("%s: took %v", name, took)
 		}
 	}
 }

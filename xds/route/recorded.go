@@ -8,9 +8,11 @@ type names struct {
 	prefixes []string
 }
 
+// compileNames leaves out what a list has beyond maxRecordNames, which is a mistake: in defaults, every route would
+// look at all of it again.
 func compileNames(list []string) names {
 	n := names{exact: map[string]bool{}}
-	for _, name := range list {
+	for _, name := range list[:min(len(list), maxRecordNames)] {
 		if prefix, ok := strings.CutSuffix(strings.ToLower(name), "*"); ok {
 			n.prefixes = append(n.prefixes, prefix)
 		} else {

@@ -142,7 +142,10 @@ func (d dice) match() Match {
 	var m Match
 	switch d.IntN(6) {
 	case 0:
-		m.SafeRegex = d.pick("/a*", "/(a|ab)/?", "/[^/]+", ".*b", "(?i)/A", `/\Qa`)
+		m.SafeRegex = d.pick("/a*", "/(a|ab)/?", "/[^/]+", ".*b", "(?i)/A", `/\Qa`, "^/a.*$", "^/ab?/$|^/b", `\A/a`, "^(/a|/b)", "(^/a)b?", "^*/a", "^^/a", "/a^b", "(?m)^/a", "(?s)/.*", "/", "")
+		if m.SafeRegex == "" {
+			m.SafeRegex = "/a/.*"
+		}
 	case 5:
 		m.PathTemplate = "/" + d.pick("a", "b", "*", "{x}", "**")
 		if m.PathTemplate != "/**" {
@@ -157,7 +160,7 @@ func (d dice) match() Match {
 		m.Methods = []string{d.pick("GET", "POST"), "PUT"}
 	}
 	if d.IntN(3) == 0 {
-		m.Hosts = []string{d.pick("a.b", "*.b", "a.*", "A.B", "[::1]", "*"), d.pick("a.c", "*.a.c")}
+		m.Hosts = []string{d.pick("a.b", "*.b", "a.*", "A.B", "[::1]", "*", "x.b", "x.a.c", "x.*"), d.pick("a.c", "*.a.c", "*.c", "x.a.*")}[:1+d.IntN(2)]
 	}
 	if d.IntN(3) == 0 {
 		h := ValueMatch{Name: d.pick("x-a", "X-B")}

@@ -23,7 +23,9 @@ const (
 	maxAckTimeout = Duration(time.Hour)
 
 	maxAnswerHeaders = 32
-	maxTokens        = 1_000_000_000
+	// maxRecordNames bounds what each header of a request is compared to.
+	maxRecordNames = 256
+	maxTokens      = 1_000_000_000
 	// Below it a bucket is no longer finer: Envoy's own buckets have the same bound.
 	minFillInterval = Duration(50 * time.Millisecond)
 	maxFillInterval = Duration(24 * time.Hour)
@@ -273,6 +275,10 @@ func (h RecordHeaders) validate(r *report, path string, base RecordHeaders) {
 		field string
 		names []string
 	}{{"allow", h.Allow}, {"deny", h.Deny}} {
+		if len(list.names) > maxRecordNames {
+			r.addf(r.field(path, list.field), "has %d names (allowed: at most %d)", len(list.names), maxRecordNames)
+			return
+		}
 		for i, name := range list.names {
 			// A name may have a * like any other letter, but whoever writes one elsewhere means a wildcard, and what it
 			// was to hide would be recorded.
@@ -280,6 +286,9 @@ func (h RecordHeaders) validate(r *report, path string, base RecordHeaders) {
 				r.addf(r.item(r.field(path, list.field), i), "%s is not a header's name (allowed: a name, or how names begin and *)", quote(name))
 			}
 		}
+	}
+	if len(h.Allow) == 0 {
+		return
 	}
 	denied := compileNames(h.over(base).Deny)
 	for i, name := range h.Allow {

@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -55,10 +56,15 @@ func TestValidateBounds(t *testing.T) {
 		"no such spool":         {func(c *Config, _ *Route) { c.Uplink.Spool = "maybe" }, []string{"uplink.spool"}},
 		"regex of 1024":         {func(_ *Config, r *Route) { r.Match = Match{SafeRegex: long(1024)} }, nil},
 		"regex of 1025":         {func(_ *Config, r *Route) { r.Match = Match{SafeRegex: long(1025)} }, []string{"routes[0].match.safe_regex"}},
-		"status 299":            {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 299} }, nil},
-		"status 300":            {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 300} }, []string{"routes[0].answer.status"}},
-		"204 with the default":  {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 204} }, []string{"routes[0].answer"}},
-		"205 without a body":    {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 205, Body: new("")} }, nil},
+		"most names to deny":    {func(_ *Config, r *Route) { r.RecordHeaders.Deny = slices.Repeat([]string{"a"}, 256) }, nil},
+		"more names to deny": {func(_ *Config, r *Route) { r.RecordHeaders.Deny = slices.Repeat([]string{"a"}, 257) }, []string{
+			"routes[0].record_headers.deny"}},
+		"more names to allow": {func(_ *Config, r *Route) { r.RecordHeaders.Allow = slices.Repeat([]string{"a"}, 257) }, []string{
+			"routes[0].record_headers.allow"}},
+		"status 299":           {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 299} }, nil},
+		"status 300":           {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 300} }, []string{"routes[0].answer.status"}},
+		"204 with the default": {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 204} }, []string{"routes[0].answer"}},
+		"205 without a body":   {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 205, Body: new("")} }, nil},
 		"body for default 204": {func(c *Config, r *Route) {
 			c.Defaults.Answer, r.Answer = &Answer{Status: 204, Body: new("")}, &Answer{Body: new("x")}
 		}, []string{"routes[0].answer"}},
