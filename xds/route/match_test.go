@@ -264,6 +264,8 @@ func many(t testing.TB, shape string, n int) (*Table, Request) {
 			m = Match{PathTemplate: fmt.Sprintf("/%d/{id}/orders", i)}
 		case "regexes":
 			m = Match{SafeRegex: fmt.Sprintf("/path/%d/[0-9]+", i)}
+		case "anchored":
+			m = Match{SafeRegex: fmt.Sprintf("^/path/%d/[0-9]+$", i)}
 		case "hosts":
 			m = Match{Path: "/path", Hosts: []string{fmt.Sprintf("h%d.example", i)}}
 		case "wildcards":
@@ -279,12 +281,12 @@ func many(t testing.TB, shape string, n int) (*Table, Request) {
 		}[shape],
 		Path: map[string]string{
 			"paths": fmt.Sprintf("/path/%d", i), "prefixes": fmt.Sprintf("/path/%d/a", i), "templates": fmt.Sprintf("/%d/7/orders", i),
-			"regexes": fmt.Sprintf("/path/%d/7", i), "hosts": "/path", "wildcards": "/path",
+			"regexes": fmt.Sprintf("/path/%d/7", i), "anchored": fmt.Sprintf("/path/%d/7", i), "hosts": "/path", "wildcards": "/path",
 		}[shape],
 	}
 }
 
-var shapes = []string{"paths", "prefixes", "templates", "regexes", "hosts", "wildcards"}
+var shapes = []string{"paths", "prefixes", "templates", "regexes", "anchored", "hosts", "wildcards"}
 
 // TestMatchDoesNotGrow counts the routes whose conditions are looked at, whatever the size of the table.
 func TestMatchDoesNotGrow(t *testing.T) {

@@ -47,8 +47,22 @@ func compileRegex(expr string) (*regex, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a regular expression: %w (allowed: RE2 syntax)", err)
 	}
-	literal, _ := program.Prefix()
-	return &regex{compiled, literal}, nil
+	return &regex{compiled, literalPrefix(program)}, nil
+}
+
+// literalPrefix returns what every text begins with that matches as a whole. A ^ in front, which says nothing there,
+// would hide it, and a table of such routes would be scanned.
+func literalPrefix(program *syntax.Prog) string {
+	anchored := *program
+	for {
+		inst := &anchored.Inst[anchored.Start]
+		begins := inst.Op == syntax.InstEmptyWidth && syntax.EmptyOp(inst.Arg)&^(syntax.EmptyBeginText|syntax.EmptyBeginLine) == 0
+		if !begins && inst.Op != syntax.InstNop && inst.Op != syntax.InstCapture {
+			literal, _ := anchored.Prefix()
+			return literal
+		}
+		anchored.Start = int(inst.Out)
+	}
 }
 
 // CompileRegex compiles an RE2 expression as documents have them: it matches whole texts alone.
