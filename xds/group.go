@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/marceloboeira/crowd/xds/internal/resources"
 	"github.com/marceloboeira/crowd/xds/internal/server"
@@ -11,6 +12,9 @@ import (
 	"github.com/marceloboeira/crowd/xds/internal/state"
 	"github.com/marceloboeira/crowd/xds/route"
 )
+
+// saveInterval is how often good routes that could not be kept are tried again, as on a disk that was full.
+const saveInterval = 10 * time.Second
 
 // group is the Envoys that share routes: it takes those from its source to the server, and what proved good to the
 // state.
@@ -27,7 +31,8 @@ type group struct {
 	// offered are the two latest documents that were offered, the latest last: news that the earlier one is good may come
 	// when the next one is out already.
 	offered []offered
-	saved   string // the version in the state
+	saved   string   // the version in the state
+	unsaved *offered // what is good and not in the state, as it could not be written
 }
 
 type offered struct {
@@ -72,7 +77,12 @@ func (g *group) restore() bool {
 }
 
 // run offers every change until ctx ends.
-func (g *group) run(ctx context.Context) { g.source.Run(ctx, g.offer) }
+func (g *group) run(ctx context.Context) {
+	var saving sync.WaitGroup
+	defer saving.Wait()
+	saving.Go(func() { g.saveAgain(ctx, saveInterval) })
+	g.source.Run(ctx, g.offer)
+}
 
 func (g *group) offer(document route.Config) error {
 	r, err := g.build(document)
@@ -98,18 +108,48 @@ func (g *group) build(document route.Config) (resources.Resources, error) {
 func (g *group) keep(version string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.state == nil || version == g.saved {
+	if g.state == nil {
+		return
+	}
+	if version == g.saved {
+		g.unsaved = nil
 		return
 	}
 	for _, o := range g.offered {
 		if o.version != version {
 			continue
 		}
-		if err := g.state.Save(g.name, o.document); err != nil {
-			g.log.Error("good routes are not kept: a start with broken ones would serve earlier ones, or fail", "error", err)
-			return
+		g.unsaved = &o
+		if err := g.save(); err != nil {
+			g.log.Error("good routes are not kept yet: a start with broken ones would serve earlier ones, or fail",
+				"again after", saveInterval, "error", err)
 		}
-		g.saved = version
 		return
+	}
+}
+
+func (g *group) save() error {
+	if err := g.state.Save(g.name, g.unsaved.document); err != nil {
+		return err
+	}
+	g.saved, g.unsaved = g.unsaved.version, nil
+	return nil
+}
+
+// saveAgain tries until ctx ends to keep what could not be.
+func (g *group) saveAgain(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		g.mu.Lock()
+		if g.unsaved != nil && g.save() == nil {
+			g.log.Info("good routes are kept", "group", g.name, "version", g.saved)
+		}
+		g.mu.Unlock()
 	}
 }

@@ -21,6 +21,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/marceloboeira/crowd/envoy/envoytest"
+	"github.com/marceloboeira/crowd/xds/internal/state"
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 func discard() *slog.Logger             { return slog.New(slog.DiscardHandler) }
@@ -223,6 +225,40 @@ func TestAStateThatCannotBeKeptFailsTheStart(t *testing.T) {
 	cfg.State = filepath.Join(cfg.Routes, "state")
 	if _, err := New(cfg, discard(), newRegistry()); err == nil || !strings.HasSuffix(err.Error(), "pass another one with --state, or --state off") {
 		t.Errorf("New: %v", err)
+	}
+}
+
+// A disk that was full when routes became good does not keep them from the next start once there is room.
+func TestGoodRoutesThatCouldNotBeKeptAreKeptLater(t *testing.T) {
+	dir := t.TempDir()
+	store, err := state.Open(dir, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	kept := filepath.Join(dir, "shop.yaml")
+	if err := os.MkdirAll(filepath.Join(kept, "in the way"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	g := &group{name: "shop", state: store, log: discard(), offered: []offered{{"1", route.Config{}}, {"2", route.Config{}}}}
+	g.keep("1")
+	if g.saved != "" || g.unsaved == nil {
+		t.Fatalf("saved %q, unsaved %v, with a directory in the way", g.saved, g.unsaved)
+	}
+	again := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(again)
+		g.saveAgain(ctx, time.Millisecond)
+	}()
+	if err := os.RemoveAll(kept); err != nil {
+		t.Fatal(err)
+	}
+	awaitFile(t, kept, "{")
+	cancel()
+	<-again
+	if g.saved != "1" || g.unsaved != nil {
+		t.Errorf("saved %q, unsaved %v", g.saved, g.unsaved)
 	}
 }
 
