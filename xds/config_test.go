@@ -123,6 +123,19 @@ func TestDeployments(t *testing.T) {
 	}
 }
 
+func TestWhatTheFlagsSayOfGatewaysIsForSomeGroup(t *testing.T) {
+	flags := Config{Groups: "groups.yaml", Filter: "/crowd.wasm", GatewayTLSCert: "/tls/tls.crt", GatewayTLSKey: "/tls/tls.key"}
+	groups := nodegroup.Groups{{Name: "mesh"}, {Name: "edge"}}
+	want := "collectors, upstream and TLS mean nothing where no group has a gateway's address"
+	if _, err := flags.deployments(groups); err == nil || err.Error() != want {
+		t.Errorf("without a gateway: %v", err)
+	}
+	groups[1].Gateway, groups[1].Collectors = ":8443", []string{"collector:9001"}
+	if _, err := flags.deployments(groups); err != nil {
+		t.Errorf("with one: %v", err)
+	}
+}
+
 func TestEveryGroupsMistakesAreSaidAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	groups := filepath.Join(dir, "groups.yaml")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/marceloboeira/crowd/xds/internal/nodegroup"
 	"github.com/marceloboeira/crowd/xds/internal/resources"
@@ -52,7 +53,16 @@ func (c Config) deployments(groups nodegroup.Groups) ([]deployment, error) {
 		}
 		all = append(all, d)
 	}
+	gateway := func(d deployment) bool { return d.gateway != nil }
+	if len(errs) == 0 && c.saysOfGateways() && !slices.ContainsFunc(all, gateway) {
+		errs = append(errs, errors.New("collectors, upstream and TLS mean nothing where no group has a gateway's address"))
+	}
 	return all, errors.Join(errs...)
+}
+
+// saysOfGateways reports whether there is anything for gateways besides their address.
+func (c Config) saysOfGateways() bool {
+	return len(c.Collectors) > 0 || c.Upstream != "" || c.GatewayTLSCert != "" || c.GatewayTLSKey != ""
 }
 
 // deployment returns what a group's own settings make of c. The error joins all that is wrong.

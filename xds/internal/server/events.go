@@ -3,6 +3,7 @@ package server
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -126,16 +127,27 @@ func (s *Server) bind(st *stream, sender *corev3.Node, now time.Time) {
 		}
 	}
 	st.node = n
+	if st.typeURL == "" && !n.shared && n.hasADS() {
+		n.shared = true
+		s.log.Warn("envoys share a node id and count as one, also for canaries; give each its own, such as --service-node \"$(hostname)\"",
+			"node", key.id, "group", key.group)
+	}
 	n.streams[st] = struct{}{}
 }
 
+// maxReason bounds what is kept of a rejection, in bytes: Envoy may repeat all that it rejects.
+const maxReason = 4 << 10
+
 // rejected counts and logs a rejection, and returns what is to be remembered of it.
 func (s *Server) rejected(n *node, r request, rejects response) *rollout.Rejection {
-	name := typeName(r.typeURL)
+	name, reason := typeName(r.typeURL), r.rejection.GetMessage()
+	if len(reason) > maxReason {
+		reason = strings.ToValidUTF8(reason[:maxReason], "") + "…"
+	}
 	s.metrics.nacks.WithLabelValues(name).Inc()
 	s.log.Error("envoy rejected configuration and keeps what it had", "node", n.key.id, "group", n.key.group,
-		"type", name, "version", rejects.of, "reason", r.rejection.GetMessage())
-	return &rollout.Rejection{Node: n.key.id, Version: rejects.of, Type: name, Reason: r.rejection.GetMessage(), At: time.Now()}
+		"type", name, "version", rejects.of, "reason", reason)
+	return &rollout.Rejection{Node: n.key.id, Version: rejects.of, Type: name, Reason: reason, At: time.Now()}
 }
 
 // responded notes a response that is about to be sent.

@@ -38,6 +38,8 @@ type node struct {
 	acknowledgedSince time.Time
 	// settles is when no more subscriptions are to be expected.
 	settles time.Time
+	// shared says that several Envoys were seen at once under this id.
+	shared bool
 }
 
 // stream is one of a node's: one for all types, or one for each.
@@ -48,6 +50,16 @@ type stream struct {
 	node *node
 	// subscriptions by type, of the types that are served.
 	subscriptions map[string]*subscription
+}
+
+// hasADS says whether the node has a stream for all types, of which an Envoy opens only one.
+func (n *node) hasADS() bool {
+	for s := range n.streams {
+		if s.typeURL == "" {
+			return true
+		}
+	}
+	return false
 }
 
 // subscriptions yields those of all streams.

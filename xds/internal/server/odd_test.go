@@ -187,6 +187,19 @@ func TestANodeThatMayAskForMore(t *testing.T) {
 	s.awaitGood(t, one)
 }
 
+// An Envoy may say at any length why it rejects something.
+func TestReasonsAreBounded(t *testing.T) {
+	s := serve(t)
+	s.set(t, "one", false)
+	long := strings.Repeat("€", maxReason)
+	s.robot(t, "verbose", protocols[0], 1, func(string) string { return long })
+	status := s.awaitStatus(t, "rejected", func(s Status) bool { return len(s.Nodes) == 1 && len(s.Nodes[0].Rejections) == 1 })
+	got, cut := strings.CutSuffix(status.Nodes[0].Rejections[0].Reason, "…")
+	if !cut || !strings.HasPrefix(long, got) || len(got) < maxReason-len("€") || len(got) > maxReason {
+		t.Errorf("%d bytes: %.100q", len(got), got)
+	}
+}
+
 // What is remembered of nodes that went is bounded by time and number, and forgotten when they come back.
 func TestNodesThatWent(t *testing.T) {
 	s := New(Options{Group: (*corev3.Node).GetCluster}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())

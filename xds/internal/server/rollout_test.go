@@ -320,6 +320,9 @@ func TestEnvoysThatShareAnID(t *testing.T) {
 		for _, r := range twins {
 			r.gets(t, "one")
 		}
+		if !p.own {
+			s.awaitLog(t, `envoys share a node id and count as one, also for canaries; give each its own, such as --service-node "$(hostname)"`)
+		}
 		s.awaitStatus(t, "all acknowledged", allAcknowledged)
 		s.set(t, "two", gateway)
 		twins[1].gets(t, "two")

@@ -68,7 +68,7 @@ func (w watch) OnStreamRequest(id int64, r *discoveryv3.DiscoveryRequest) error 
 		node: r.GetNode(), typeURL: r.GetTypeUrl(), nonce: r.GetResponseNonce(), rejection: r.GetErrorDetail(),
 		version: r.GetVersionInfo(), names: r.GetResourceNames(),
 	})
-	r.Node = node
+	r.Node, r.ErrorDetail = node, nil // go-control-plane keeps the request
 	if answered != "" {
 		r.VersionInfo = answered
 	}
@@ -99,6 +99,7 @@ func (w watch) OnStreamDeltaRequest(id int64, r *discoveryv3.DeltaDiscoveryReque
 		node: r.GetNode(), typeURL: r.GetTypeUrl(), nonce: r.GetResponseNonce(), rejection: r.GetErrorDetail(), delta: true,
 		subscribe: r.GetResourceNamesSubscribe(), unsubscribe: r.GetResourceNamesUnsubscribe(), initial: r.GetInitialResourceVersions(),
 	})
+	r.ErrorDetail = nil
 	return nil
 }
 

@@ -42,7 +42,7 @@ func (f *files) now() material {
 
 func (f *files) read() (m material, err error) {
 	if m.server, err = tls.LoadX509KeyPair(f.config.Cert, f.config.Key); err != nil {
-		return material{}, err
+		return material{}, fmt.Errorf("%s and %s: %w", f.config.Cert, f.config.Key, err)
 	}
 	if f.config.ClientCA == "" {
 		return m, nil

@@ -197,8 +197,8 @@ func TestNewFails(t *testing.T) {
 	}{
 		{func(*Config) {}, "tls: " + p.ClientCA + ": no certificate in it (want PEM)"},
 		{func(c *Config) { c.ClientCA += ".none" }, "tls: open "},
-		{func(c *Config) { c.Key = c.ClientCA }, "tls: "},
-		{func(c *Config) { c.Cert += ".none" }, "tls: open "},
+		{func(c *Config) { c.Key = c.ClientCA }, "tls: " + p.Cert + " and " + p.ClientCA + ": "},
+		{func(c *Config) { c.Cert += ".none" }, "tls: " + p.Cert + ".none and " + p.Key + ": open "},
 	} {
 		config := p.Config
 		c.edit(&config)
