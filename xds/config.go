@@ -35,8 +35,9 @@ type Config struct {
 	Routes string
 	// Groups is the path of the groups file, which says which Envoys get which routes. It is read once.
 	Groups string
-	// State is the directory that keeps each group's last good routes, so that a start with broken ones serves those; it
-	// is made if need be; default DefaultState. NoState: none are kept, and a start with broken ones fails.
+	// State is the directory that keeps each group's last good routes, and the fields below that they were good with, so that
+	// a start with broken ones serves those, and others are rolled out. It is one server's alone, and made if need be; default
+	// DefaultState. NoState: nothing is kept, and a start with broken routes fails.
 	State string
 
 	// Listen is the address for Envoys (gRPC); default DefaultListen.
@@ -45,8 +46,8 @@ type Config struct {
 	TLSCert, TLSKey string
 	// TLSClientCA is a PEM file with those whose certificates Envoys must show, followed. Empty: they need none.
 	TLSClientCA string
-	// TLSAllowSAN are the DNS names and URIs of which an Envoy's certificate must have one, exact or with one * in front
-	// or at the end. Empty: any that TLSClientCA signed.
+	// TLSAllowSAN are the DNS names and URIs of which an Envoy's certificate must have one, exact or with one * in front or
+	// at the end. Empty: any that TLSClientCA signed.
 	TLSAllowSAN []string
 	// Admin is the address for /metrics, /healthz, /readyz and /status (HTTP); default DefaultAdmin.
 	Admin string
@@ -69,8 +70,8 @@ type Config struct {
 	// Gateway is where a gateway's Envoy listens, by IP; port 0 lets the system choose. Empty: crowd gives Envoys
 	// the filter and nothing else, and the fields below must be empty too.
 	Gateway string
-	// GatewayTLSCert and GatewayTLSKey are the gateway's certificate and key: PEM files in one directory as Envoy sees
-	// them, which follows them. Empty: plaintext.
+	// GatewayTLSCert and GatewayTLSKey are the gateway's certificate and key: PEM files in one directory as Envoy sees them,
+	// which follows them. Empty: plaintext.
 	GatewayTLSCert, GatewayTLSKey string
 	// Collectors are the addresses of the collectors as Envoy sees them. Required for a gateway.
 	Collectors []string

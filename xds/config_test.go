@@ -116,6 +116,9 @@ func TestDeployments(t *testing.T) {
 			if diff := cmp.Diff(c.err, got); diff != "" {
 				t.Errorf("error (-want +got):\n%s", diff)
 			}
+			if kept, err := (deployment{}).as(d.settings()); c.err == "" && (err != nil || !cmp.Equal(kept.gateway, d.gateway) || kept.filter.Path != c.filter) {
+				t.Errorf("kept as %s, restored as %+v, %v", d.settings(), kept, err)
+			}
 			if diff := cmp.Diff(c.gateway, d.gateway); d.filter.Path != c.filter || diff != "" {
 				t.Errorf("filter %q, gateway (-want +got):\n%s", d.filter.Path, diff)
 			}

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -15,6 +16,38 @@ import (
 type deployment struct {
 	filter  resources.Filter // its code is not read yet
 	gateway *resources.Gateway
+	// gatewayText is what gateway was made of.
+	gatewayText resources.GatewayText
+}
+
+// settings are a deployment as the state keeps it, as JSON: what routes were good with is restored with them.
+type settings struct {
+	// Filter is the path of crowd.wasm, empty where it is sent inline: its code is not kept.
+	Filter  string                `json:"filter,omitempty"`
+	Gateway resources.GatewayText `json:"gateway,omitzero"`
+}
+
+func (d deployment) settings() string {
+	text, err := json.Marshal(settings{d.filter.Path, d.gatewayText})
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return string(text)
+}
+
+// as returns the deployment that text, of settings, says.
+func (d deployment) as(text string) (deployment, error) {
+	var s settings
+	if err := json.Unmarshal([]byte(text), &s); err != nil {
+		return deployment{}, fmt.Errorf("settings: %w", err)
+	}
+	if s.Filter != "" || d.filter.Code != nil {
+		d.filter.Path = s.Filter
+	}
+	d.gatewayText = s.Gateway
+	var err error
+	d.gateway, err = resources.ParseGateway(s.Gateway)
+	return d, err
 }
 
 var errNoFilter = errors.New("filter: either the path of crowd.wasm as Envoy sees it or a file to send inline is required")
@@ -84,6 +117,7 @@ func (c Config) deployment(g nodegroup.Group) (deployment, error) {
 	if c.Groups != "" && text.Listen == "" { // what is said for all groups is meant for those with a gateway
 		text = resources.GatewayText{Collectors: g.Collectors, Upstream: g.Upstream}
 	}
+	d.gatewayText = text
 	var err error
 	d.gateway, err = resources.ParseGateway(text)
 	return d, errors.Join(append(errs, err)...)

@@ -16,8 +16,7 @@ import (
 // saveInterval is how often good routes that could not be kept are tried again, as on a disk that was full.
 const saveInterval = 10 * time.Second
 
-// group is the Envoys that share routes: it takes those from its source to the server, and what proved good to the
-// state.
+// group is the Envoys that share routes: it takes those from its source to the server, and what proved good to the state.
 type group struct {
 	name string
 	deployment
@@ -40,40 +39,56 @@ type offered struct {
 	document route.Config
 }
 
-// start offers what the group has at first: its last good routes, if any are kept, and then what its source says. It
-// fails where there is neither, with all that is wrong with the source.
+// start offers what the group has at first: its last good routes, if any are kept, with the settings that they were good
+// with, and then what its source says, or else those routes with the settings of today. It fails where there is neither,
+// with all that is wrong with the source.
 func (g *group) start() error {
-	restored := g.restore()
+	good, restored := g.restore()
 	document, err := g.source.First()
 	if err == nil {
 		err = g.offer(document)
 	}
-	if err != nil && restored {
-		g.source.Reject(err)
+	if err == nil || !restored {
+		return err
+	}
+	g.source.Reject(err)
+	if good.Settings == g.settings() {
 		return nil
 	}
-	return err
+	if err := g.offer(good.Routes); err != nil {
+		g.log.Error("the last good routes stay with the settings of before, as those of today do not fit them", "group", g.name, "error", err)
+	}
+	return nil
 }
 
-// restore reports whether there are last good routes, which the group's Envoys get then.
-func (g *group) restore() bool {
+// restore returns the last good routes, and whether there are any, which the group's Envoys get then.
+func (g *group) restore() (state.Good, bool) {
 	if g.state == nil {
-		return false
+		return state.Good{}, false
 	}
-	document, ok := g.state.Load(g.name)
+	good, ok := g.state.Load(g.name)
 	if !ok {
-		return false
+		return state.Good{}, false
 	}
-	r, err := g.build(document)
+	before, err := g.as(good.Settings)
 	if err == nil {
-		g.saved, err = g.server.Restore(g.name, r)
+		err = g.restoreAs(before, good.Routes)
 	}
-	if err != nil { // they were good with other flags
+	if err != nil {
 		g.log.Error("the last good routes cannot be used", "group", g.name, "error", err)
-		return false
+		return state.Good{}, false
 	}
-	g.served(g.name, document)
-	return true
+	g.served(g.name, good.Routes)
+	return good, true
+}
+
+func (g *group) restoreAs(d deployment, document route.Config) error {
+	r, err := d.build(document)
+	if err != nil {
+		return err
+	}
+	g.saved, err = g.server.Restore(g.name, r)
+	return err
 }
 
 // run offers every change until ctx ends.
@@ -100,8 +115,8 @@ func (g *group) offer(document route.Config) error {
 	return nil
 }
 
-func (g *group) build(document route.Config) (resources.Resources, error) {
-	return resources.Build(resources.Input{Routes: document, Filter: g.filter, Gateway: g.gateway})
+func (d deployment) build(document route.Config) (resources.Resources, error) {
+	return resources.Build(resources.Input{Routes: document, Filter: d.filter, Gateway: d.gateway})
 }
 
 // keep puts a version that is good into the state.
@@ -129,7 +144,7 @@ func (g *group) keep(version string) {
 }
 
 func (g *group) save() error {
-	if err := g.state.Save(g.name, g.unsaved.document); err != nil {
+	if err := g.state.Save(g.name, state.Good{Routes: g.unsaved.document, Settings: g.settings()}); err != nil {
 		return err
 	}
 	g.saved, g.unsaved = g.unsaved.version, nil

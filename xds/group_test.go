@@ -218,6 +218,41 @@ func TestARestartBeginsWithTheLastGoodRoutes(t *testing.T) {
 	}
 }
 
+// Other flags are a change as any other: canaries have them first, and whoever rejects them gets back what was good.
+func TestARestartWithOtherFlagsIsAChange(t *testing.T) {
+	dir := t.TempDir()
+	cfg := Config{
+		Routes: filepath.Join(dir, "routes.yaml"), State: filepath.Join(dir, "state"), Filter: "/crowd.wasm",
+		CanaryPercent: 50, CanaryHold: time.Hour,
+	}
+	write(t, cfg.Routes, leads)
+	s, stop := running(t, cfg)
+	envoy := subscribe(t, s, &corev3.Node{Id: "test"})
+	envoy.next(t)
+	envoy.ack(t)
+	awaitFile(t, filepath.Join(cfg.State, "default.yaml"), `"leads"`)
+	good := s.Status().Groups[0].Good
+	stop()
+
+	cfg.Filter = "/next.wasm"
+	for _, routes := range []string{leads, "routes: {}\n"} { // also where the routes are broken meanwhile
+		write(t, cfg.Routes, routes)
+		s, stop = running(t, cfg)
+		got := map[string]string{}
+		for _, node := range []string{"a", "b"} {
+			filter := subscribe(t, s, &corev3.Node{Id: node}).next(t)
+			got[filter.GetConfig().GetVmConfig().GetCode().GetLocal().GetFilename()] = document(t, filter)
+		}
+		if diff := cmp.Diff(map[string]string{"/crowd.wasm": leads, "/next.wasm": leads}, got); diff != "" {
+			t.Errorf("with %q (-want +got):\n%s", routes, diff)
+		}
+		if g := s.Status().Groups[0]; g.Good != good || g.Candidate == "" {
+			t.Errorf("%+v, and before %s was good", g, good)
+		}
+		stop()
+	}
+}
+
 func TestAStateThatCannotBeKeptFailsTheStart(t *testing.T) {
 	dir := t.TempDir()
 	cfg := Config{Routes: filepath.Join(dir, "routes.yaml"), Filter: "/crowd.wasm"}

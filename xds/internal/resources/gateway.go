@@ -21,15 +21,16 @@ type Gateway struct {
 
 // TLS is a certificate and its key: PEM files as Envoy sees them, in one directory.
 type TLS struct {
-	Cert, Key string
+	Cert string `json:"cert,omitempty"`
+	Key  string `json:"key,omitempty"`
 }
 
 // GatewayText is a Gateway as people give it, with addresses as host:port; what is empty is not given.
 type GatewayText struct {
-	Listen     string
-	TLS        TLS
-	Collectors []string
-	Upstream   string
+	Listen     string   `json:"listen,omitempty"`
+	TLS        TLS      `json:"tls,omitzero"`
+	Collectors []string `json:"collectors,omitempty"`
+	Upstream   string   `json:"upstream,omitempty"`
 }
 
 // ParseGateway returns the gateway that t asks for, or nil where it asks for none. The error joins all that is wrong,

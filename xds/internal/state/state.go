@@ -15,8 +15,14 @@ import (
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
-// Store is a directory with a file for each group. It is safe for concurrent use, but one group's Saves must not
-// overlap.
+// Good is what a rollout finished with.
+type Good struct {
+	Routes route.Config
+	// Settings are what the routes were good with, one line; what it means is up to whoever saves it.
+	Settings string
+}
+
+// Store is a directory with a file for each group. It is safe for concurrent use, but one group's Saves must not overlap.
 type Store struct {
 	files     vfs.FS
 	directory string
@@ -90,33 +96,32 @@ func (s *Store) path(group string) string { return filepath.Join(s.directory, gr
 // Load returns a group's last good routes, and whether there are any. A file that is not what Save wrote, or that this
 // version of crowd would refuse, is set aside and reported, and counts as none; so does one that cannot be read, which
 // stays where it is.
-func (s *Store) Load(group string) (route.Config, bool) {
+func (s *Store) Load(group string) (Good, bool) {
 	path := s.path(group)
 	text, err := s.read(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return route.Config{}, false
+		return Good{}, false
 	case err != nil:
 		s.log.Error("the last good routes cannot be read", "group", group, "error", err)
-		return route.Config{}, false
+		return Good{}, false
 	}
-	config, err := decode(text)
+	good, err := decode(text)
 	if err == nil {
-		return config, true
+		return good, true
 	}
 	aside := path + ".damaged"
 	if moveErr := s.files.Rename(path, aside); moveErr != nil {
 		aside = fmt.Sprintf("not moved: %v", moveErr)
 	}
-	s.log.Error("the last good routes cannot be used and are set aside",
-		"group", group, "file", path, "aside", aside, "error", err)
-	return route.Config{}, false
+	s.log.Error("the last good routes cannot be used and are set aside", "group", group, "file", path, "aside", aside, "error", err)
+	return Good{}, false
 }
 
-// Save makes config the group's last good routes. When it returns they are on disk; until then, and where it fails, the
+// Save makes good the group's last good routes. When it returns they are on disk; until then, and where it fails, the
 // earlier ones are there.
-func (s *Store) Save(group string, config route.Config) error {
-	text, err := encode(config)
+func (s *Store) Save(group string, good Good) error {
+	text, err := encode(good)
 	if err != nil {
 		return fmt.Errorf("save routes of %s: %w", group, err)
 	}

@@ -20,6 +20,11 @@ import (
 	"github.com/marceloboeira/crowd/xds/route/routefile"
 )
 
+// good are routes and settings that tell n.
+func good(t testing.TB, n int) Good {
+	return Good{Routes: routes(t, n), Settings: fmt.Sprintf(`{"gateway":":%d"}`, n)}
+}
+
 // routes are a document that tells n.
 func routes(t testing.TB, n int) route.Config {
 	t.Helper()
@@ -42,11 +47,11 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 		t.Error("routes that nobody saved")
 	}
 	for n := range 3 {
-		if err := s.Save("shop", routes(t, n)); err != nil {
+		if err := s.Save("shop", good(t, n)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Save("other", routes(t, 7)); err != nil {
+	if err := s.Save("other", good(t, 7)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Close(); err != nil {
@@ -58,7 +63,7 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 	}
 	for group, n := range map[string]int{"shop": 2, "other": 7} {
 		got, ok := again.Load(group)
-		if diff := cmp.Diff(routes(t, n), got); !ok || diff != "" {
+		if diff := cmp.Diff(good(t, n), got); !ok || diff != "" {
 			t.Errorf("%s (%v, -want +got):\n%s", group, ok, diff)
 		}
 	}
@@ -75,15 +80,16 @@ func TestWhatIsSavedIsLoaded(t *testing.T) {
 
 // A file that is not what was saved is never served: it is set aside, said, and no obstacle to what comes after.
 func TestADamagedFileIsSetAside(t *testing.T) {
-	whole, err := encode(routes(t, 1))
+	whole, err := encode(good(t, 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	refused := []byte(`{"routes":[]}`)
+	body := func(text string) []byte { return append([]byte(head([]byte(text))+"\n"), text...) }
 	damaged := map[string][]byte{
 		"empty":   nil,
 		"cut off": whole[:len(whole)-1],
-		"refused": fmt.Appendf(nil, "%s%s%s\n%s\n", headBefore, checksum(refused), headAfter, `{"routes":[],"later":1}`),
+		"refused": body("# with x\n" + `{"routes":[],"later":1}` + "\n"),
+		"older":   body(`{"routes":[]}` + "\n"),
 		"alien":   []byte("routes: []\n"),
 	}
 	for i := range whole {
@@ -114,7 +120,7 @@ func TestADamagedFileIsSetAside(t *testing.T) {
 			if aside, err := os.ReadFile(path + ".damaged"); err != nil || !bytes.Equal(aside, text) {
 				t.Errorf("aside: %q, %v", aside, err)
 			}
-			if err := s.Save("shop", routes(t, 2)); err != nil {
+			if err := s.Save("shop", good(t, 2)); err != nil {
 				t.Fatal(err)
 			}
 			if _, ok := s.Load("shop"); !ok {
@@ -165,7 +171,7 @@ func TestAFileThatCannotBeReadStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Save("shop", routes(t, 1)); err != nil {
+	if err := s.Save("shop", good(t, 1)); err != nil {
 		t.Fatal(err)
 	}
 	broken.Store(true)
@@ -205,7 +211,7 @@ func TestCrash(t *testing.T) {
 					want = append(want, fmt.Sprint("r", n))
 				}
 			}
-			if !ok && saved > 0 || ok && !strings.Contains(strings.Join(want, " "), got.Routes[0].Name) {
+			if !ok && saved > 0 || ok && !strings.Contains(strings.Join(want, " "), got.Routes.Routes[0].Name) {
 				t.Fatalf("after a crash while saving %d with %d saved: %v %+v", saving, saved, ok, got)
 			}
 		}
@@ -217,7 +223,7 @@ func TestCrash(t *testing.T) {
 	}
 	for n := 1; n <= 8; n++ {
 		saving = n
-		if err := s.Save("shop", routes(t, n)); err != nil {
+		if err := s.Save("shop", good(t, n)); err != nil {
 			t.Fatal(err)
 		}
 		saved = n
@@ -240,16 +246,16 @@ func TestSaveFails(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Save("shop", routes(t, 1)); err != nil {
+		if err := s.Save("shop", good(t, 1)); err != nil {
 			t.Fatal(err)
 		}
 		before := operations.Load()
 		fail.Store(before + failing)
-		err = s.Save("shop", routes(t, 2))
+		err = s.Save("shop", good(t, 2))
 		fail.Store(0)
 		got, ok := s.Load("shop")
 		if err == nil {
-			if operations.Load() >= before+failing && got.Routes[0].Name != "r2" {
+			if operations.Load() >= before+failing && got.Routes.Routes[0].Name != "r2" {
 				t.Errorf("Save kept operation %d's failure to itself", failing)
 			}
 			if operations.Load() < before+failing || failing > 20 {
@@ -267,13 +273,14 @@ func TestSaveFails(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	whole, err := encode(routes(f, 1))
+	whole, err := encode(good(f, 1))
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(whole)
 	f.Add([]byte(nil))
-	f.Add([]byte(headBefore + checksum(nil) + headAfter + "\n\n"))
+	f.Add([]byte(head(nil) + "\n"))
+	f.Add([]byte(head([]byte("# with \n\n")) + "\n# with \n\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		config, err := decode(text)
 		if err != nil {
