@@ -240,7 +240,8 @@ func TestDevWithoutEnvoy(t *testing.T) {
 
 // TestDevSaysWhatToDo checks what can go wrong before anything runs.
 func TestDevSaysWhatToDo(t *testing.T) {
-	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Parallel()
+	config := "XDG_CONFIG_HOME=" + t.TempDir()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -275,7 +276,7 @@ func TestDevSaysWhatToDo(t *testing.T) {
 				args = append(args, "--listen", "127.0.0.1:0")
 			}
 			cmd := exec.Command(absolute(t, crowdBinary), args...)
-			cmd.Env = append(os.Environ(), c.env...)
+			cmd.Env = append(append(os.Environ(), config), c.env...)
 			p := start(t, cmd)
 			if code := p.exit(); code == 0 {
 				t.Error("exit status 0")
