@@ -19,7 +19,7 @@ import (
 
 // What is compared runs in turn, so that whatever else happens on the machine happens to both, and medians are taken.
 const (
-	costRounds      = 7
+	costRounds      = 11
 	costRequests    = 8_000 // of each round
 	costConnections = 16
 )
@@ -34,8 +34,8 @@ type side struct {
 	cost []float64
 }
 
-// compareCosts has both sides answer the same load in turn and reports the median of each, and the ratio of the second to the
-// first.
+// compareCosts has both sides answer the same load in turn and reports the median of each, and that of the rounds' ratios of
+// the second to the first.
 func compareCosts(b *testing.B, sides [2]*side) {
 	b.Helper()
 	for _, s := range sides {
@@ -50,14 +50,21 @@ func compareCosts(b *testing.B, sides [2]*side) {
 			}
 		}
 	}
-	medians := [2]float64{}
-	for i, s := range sides {
-		slices.Sort(s.cost)
-		medians[i] = s.cost[len(s.cost)/2]
-		b.ReportMetric(medians[i], "µs/"+s.name)
-		b.Logf("%s: %.1f µs of Envoy's CPU a request (median of %.1f)", s.name, medians[i], s.cost)
+	var ratios []float64
+	for round := range sides[0].cost {
+		ratios = append(ratios, sides[1].cost[round]/sides[0].cost[round])
 	}
-	b.ReportMetric(medians[1]/medians[0], "ratio")
+	for _, s := range sides {
+		b.ReportMetric(median(s.cost), "µs/"+s.name)
+		b.Logf("%s: %.1f µs of Envoy's CPU a request (median of %.1f)", s.name, median(s.cost), s.cost)
+	}
+	b.ReportMetric(median(ratios), "ratio")
+	b.Logf("ratio: %.2f (median of %.2f)", median(ratios), ratios)
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
 }
 
 // costOf sends one round to a side and notes what it cost.
