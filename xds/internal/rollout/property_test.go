@@ -20,6 +20,8 @@ type world struct {
 	acked, tried map[string]bool
 	// came are those that came with it.
 	came map[string]bool
+	// ailing are those that have rejected the good version on this connection, and acknowledged nothing since.
+	ailing map[string]bool
 	// most is how many were connected at once since the candidate was offered.
 	most int
 	// calm is since when all that were told to have the candidate are there and have acknowledged it; zero if not.
@@ -187,6 +189,7 @@ func (w *world) event(rnd *rand.Rand) (what string, offered bool) {
 		delete(w.connected, id)
 		delete(w.acked, id)
 		delete(w.came, id)
+		delete(w.ailing, id)
 		delete(w.wanted, id)
 		w.Disconnected(id, w.now)
 		return "disconnect " + id, false
@@ -196,8 +199,10 @@ func (w *world) event(rnd *rand.Rand) (what string, offered bool) {
 		}
 		s := w.State()
 		if version == s.Candidate {
-			w.rejected = s.Good != ""
+			w.rejected = s.Good != "" && !w.ailing[id]
 			delete(w.acked, id)
+		} else if version == s.Good && w.connected[id] {
+			w.ailing[id] = true
 		}
 		w.Nacked(id, version, "ecds", "no", w.now)
 		return "nack " + id + " " + version, false
@@ -222,8 +227,11 @@ func (w *world) event(rnd *rand.Rand) (what string, offered bool) {
 }
 
 func (w *world) ack(id, version string) {
-	if w.connected[id] && version == w.State().Candidate && w.Wanted(id) == version {
-		w.acked[id] = true
+	if w.connected[id] && w.Wanted(id) == version {
+		delete(w.ailing, id)
+		if version == w.State().Candidate {
+			w.acked[id] = true
+		}
 	}
 	w.Acked(id, version, w.now)
 }
@@ -268,7 +276,7 @@ func TestWhateverHappens(t *testing.T) {
 		policy := Policy{CanaryPercent: []int{0, 1, 10, 30, 50, 100}[rnd.IntN(6)], Hold: []time.Duration{0, time.Second, hold}[rnd.IntN(3)]}
 		w := &world{
 			Rollout: New("g", policy), policy: policy, now: epoch,
-			connected: map[string]bool{}, acked: map[string]bool{}, tried: map[string]bool{}, came: map[string]bool{}, wanted: map[string]string{},
+			connected: map[string]bool{}, acked: map[string]bool{}, tried: map[string]bool{}, came: map[string]bool{}, ailing: map[string]bool{}, wanted: map[string]string{},
 		}
 		if rnd.IntN(2) == 0 {
 			w.Restore("v0")

@@ -3,8 +3,9 @@
 //
 // Until a group has a good version, everyone gets what is offered. From then on a new version, the candidate, goes to
 // the canaries first; when all of them have acknowledged it and have stayed connected for a time, to everyone; and when
-// everyone connected has acknowledged it, or after AckTimeout half of them, it is good. Whoever rejects it before that ends its rollout: everyone gets
-// the good version again, and the candidate is not tried again unless something else is offered in between.
+// everyone connected has acknowledged it, or after AckTimeout half of them, it is good. Whoever rejects it before that,
+// and had no quarrel with the good version, ends its rollout: everyone gets the good version again, and the candidate is
+// not tried again unless something else is offered in between.
 package rollout
 
 import (
@@ -43,6 +44,9 @@ type node struct {
 	// kept says that the node came with the candidate.
 	kept   bool
 	losses int
+	// ailing says that the node has rejected the good version on this connection, and taken nothing since: what it rejects is
+	// its own trouble.
+	ailing bool
 }
 
 // New makes a group that has nothing and nobody.
@@ -156,7 +160,7 @@ func (r *Rollout) Disconnected(id string, now time.Time) {
 	if n == nil || !n.connected {
 		return
 	}
-	r.update(n, func() { n.connected, n.acked, n.since = false, false, now })
+	r.update(n, func() { n.connected, n.acked, n.ailing, n.since = false, false, false, now })
 	r.connected--
 	if !r.awaits(n) {
 		delete(r.nodes, id)
@@ -168,21 +172,29 @@ func (r *Rollout) Disconnected(id string, now time.Time) {
 
 // Acked says that a node has acknowledged a version, in all that it subscribes to.
 func (r *Rollout) Acked(id, version string, now time.Time) {
-	if n := r.nodes[id]; n != nil && n.connected && version == r.state.Candidate && version == r.Wanted(id) {
+	n := r.nodes[id]
+	if n == nil || !n.connected || version != r.Wanted(id) {
+		return
+	}
+	n.ailing = false
+	if version == r.state.Candidate {
 		r.update(n, func() { n.acked = true })
 		r.advance(now)
 	}
 }
 
-// Nacked says that a node has rejected resources of a version.
+// Nacked says that a node has rejected resources of a version. One that has rejected the good version too is no witness
+// against another.
 func (r *Rollout) Nacked(id, version, resourceType, reason string, now time.Time) {
-	if version == "" || version != r.state.Candidate {
-		return
-	}
-	if r.state.Good != "" {
+	n := r.nodes[id]
+	switch {
+	case version == "":
+	case version == r.state.Candidate && r.state.Good != "" && (n == nil || !n.ailing):
 		r.reject(id, resourceType, reason, now)
-	} else if n := r.nodes[id]; n != nil { // there is nothing to go back to
+	case version == r.state.Candidate && n != nil: // there is nothing to go back to, or no reason
 		r.update(n, func() { n.acked = false })
+	case version == r.state.Good && n != nil && n.connected:
+		n.ailing = true
 	}
 }
 
@@ -227,7 +239,7 @@ func (r *Rollout) half() bool { return r.connected > 0 && 2*r.awaited <= r.conne
 
 // choose makes nodes canaries until there are enough for those connected. More may connect later, as after a restart
 // of this process; but nobody takes the place of a canary that went, lest a bad version walks through the group. Those
-// that have the candidate anyway come first.
+// that have the candidate anyway come first, and last those that do not even take the good version.
 func (r *Rollout) choose(now time.Time) {
 	if r.state.Stage != Canaries && r.state.Stage != Holding {
 		return
@@ -243,20 +255,25 @@ func (r *Rollout) choose(now time.Time) {
 		}
 	}
 	slices.SortFunc(free, func(a, b *node) int {
-		switch {
-		case a.kept == b.kept:
-			return cmp.Compare(a.rank, b.rank)
-		case a.kept:
-			return -1
-		default:
-			return 1
-		}
+		return cmp.Or(last(a.ailing, b.ailing), last(!a.kept, !b.kept), cmp.Compare(a.rank, b.rank))
 	})
 	for _, n := range free[:min(more, len(free))] {
 		r.update(n, func() { n.canary, n.since = true, now })
 		r.canaries = append(r.canaries, n)
 	}
 	r.revision++
+}
+
+// last orders what is so behind what is not.
+func last(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	default:
+		return -1
+	}
 }
 
 // awaits says whether the stage lasts until n has acknowledged.

@@ -148,6 +148,27 @@ func TestARejectionOfTheGoodVersionIsTheNodesOwnProblem(t *testing.T) {
 	s.is(Canaries, map[string]string{"a": "v2"})
 }
 
+func TestWhoRejectsTheGoodVersionTooIsNoWitness(t *testing.T) {
+	s := newScenario(t, 25, abcd...).good()
+	s.nack("a", "v1")
+	s.offer("v2")
+	s.is(Canaries, map[string]string{"a": "v1", "b": "v2"}) // nor is it a canary
+	s.ack("v2", "b")
+	s.wait(hold)
+	s.nack("a", "v2")
+	s.ack("v2", "c", "d")
+	s.is(Everyone, all("v2"))
+	s.wait(AckTimeout)
+	s.is(Done, all("v2"))
+
+	s.offer("v3")
+	s.ack("v2", "a") // mended
+	s.ack("v3", "b")
+	s.wait(hold)
+	s.nack("a", "v3")
+	s.is(RolledBack, all("v2"))
+}
+
 func TestACanaryThatIsLostEndsTheRollout(t *testing.T) {
 	tests := []struct {
 		name, reason string
