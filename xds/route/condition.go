@@ -63,18 +63,18 @@ func (c *condition) fits(value string, present bool) bool {
 	}
 }
 
-// header returns the values of all headers of a name, with "," between them. It allocates only for several.
-func (r *Request) header(name string) (value string, present bool) {
+// fitsHeader reports whether the condition holds for the headers of its name: for one of them, or for there being none.
+func (c *condition) fitsHeader(r *Request) bool {
+	present := false
 	for i := range r.Headers {
-		switch {
-		case r.Headers[i][0] != name:
-		case present:
-			value += "," + r.Headers[i][1]
-		default:
-			value, present = r.Headers[i][1], true
+		if r.Headers[i][0] == c.name {
+			if c.fits(r.Headers[i][1], true) {
+				return true
+			}
+			present = true
 		}
 	}
-	return value, present
+	return !present && c.fits("", false)
 }
 
 // parameter returns the value of the first query parameter of a name, as it came.

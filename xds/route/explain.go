@@ -64,10 +64,20 @@ func (r *Rule) failure(request *Request) string {
 		return fmt.Sprintf("host %q is not %s", host, joinHosts(r.hosts))
 	}
 	if c := r.failingHeader(request); c != nil {
-		return "header " + c.failure(request.header(c.name))
+		var values []string
+		for _, h := range request.Headers {
+			if h[0] == c.name {
+				values = append(values, h[1])
+			}
+		}
+		return "header " + c.failure(values)
 	}
 	if c := r.failingParameter(request); c != nil {
-		return "query parameter " + c.failure(request.parameter(c.name))
+		var values []string
+		if value, present := request.parameter(c.name); present {
+			values = []string{value}
+		}
+		return "query parameter " + c.failure(values)
 	}
 	return ""
 }
@@ -93,17 +103,23 @@ func joinHosts(hosts []hostPattern) string {
 	return strings.Join(texts, " or ")
 }
 
-func (c *condition) failure(value string, present bool) string {
+// failure says why the condition does not hold for values, none of which fits.
+func (c *condition) failure(values []string) string {
+	quoted := make([]string, len(values))
+	for i, value := range values {
+		quoted[i] = fmt.Sprintf("%q", value)
+	}
+	is := c.name + " is " + strings.Join(quoted, " and ")
 	switch {
-	case !present:
+	case len(values) == 0:
 		return c.name + " is absent"
 	case c.kind == valueAbsent:
 		return c.name + " is present"
 	case c.kind == valueExact:
-		return fmt.Sprintf("%s is %q, not %q", c.name, value, c.text)
+		return fmt.Sprintf("%s, not %q", is, c.text)
 	case c.kind == valuePrefix:
-		return fmt.Sprintf("%s is %q and does not begin with %q", c.name, value, c.text)
+		return fmt.Sprintf("%s, and does not begin with %q", is, c.text)
 	default:
-		return fmt.Sprintf("%s is %q, not as safe_regex %q wants it, as a whole", c.name, value, c.text)
+		return fmt.Sprintf("%s, not as safe_regex %q wants it, as a whole", is, c.text)
 	}
 }

@@ -21,8 +21,8 @@ type Request struct {
 // and gRPC requests are nobody's, whatever they match.
 //
 // Paths and hosts are looked up, so that its time grows with the number of routes that fit both, and with that of
-// regexes that begin like the path, but not with that of all others. It does not allocate, unless a condition is on a
-// header that came several times or the host is not in lower case.
+// regexes that begin like the path, but not with that of all others. It does not allocate, unless the host is not in lower
+// case.
 func (t *Table) Match(r *Request) *Rule {
 	path, host := pathOf(r.Path), lower(hostOf(r.Authority))
 	best := len(t.rules)
@@ -88,7 +88,7 @@ func (r *Rule) hostFits(host string) bool {
 // failingHeader returns the first condition on a header that does not hold, nil if all do.
 func (r *Rule) failingHeader(request *Request) *condition {
 	for i := range r.headers {
-		if !r.headers[i].fits(request.header(r.headers[i].name)) {
+		if !r.headers[i].fitsHeader(request) {
 			return &r.headers[i]
 		}
 	}

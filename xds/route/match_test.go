@@ -104,17 +104,17 @@ func TestMatch(t *testing.T) {
 		"header, absent": {
 			header(ValueMatch{Name: "x-a", Present: new(false)}),
 			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-b", "1"}}}},
-			[]Request{{Path: "/", Headers: [][2]string{{"x-a", ""}}}},
+			[]Request{{Path: "/", Headers: [][2]string{{"x-a", ""}}}, {Path: "/", Headers: [][2]string{{"x-a", ""}, {"x-b", ""}}}},
 		},
 		"header, exact": {
 			header(ValueMatch{Name: "x-a", Exact: new("1,2")}),
-			[]Request{{Path: "/", Headers: [][2]string{{"x-a", "1,2"}}}, {Path: "/", Headers: [][2]string{{"x-a", "1"}, {"x-b", ""}, {"x-a", "2"}}}},
-			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-a", "1"}}}, {Path: "/", Headers: [][2]string{{"x-a", "1, 2"}}}},
+			[]Request{{Path: "/", Headers: [][2]string{{"x-a", "1,2"}}}, {Path: "/", Headers: [][2]string{{"x-a", "1"}, {"x-b", ""}, {"x-a", "1,2"}}}},
+			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-a", "1"}, {"x-a", "2"}}}, {Path: "/", Headers: [][2]string{{"x-a", "1, 2"}}}},
 		},
 		"header, exactly nothing": {
 			header(ValueMatch{Name: "x-a", Exact: new("")}),
-			[]Request{{Path: "/", Headers: [][2]string{{"x-a", ""}}}},
-			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-a", ""}, {"x-a", ""}}}},
+			[]Request{{Path: "/", Headers: [][2]string{{"x-a", ""}}}, {Path: "/", Headers: [][2]string{{"x-a", "1"}, {"x-a", ""}}}},
+			[]Request{{Path: "/"}, {Path: "/", Headers: [][2]string{{"x-a", ","}}}},
 		},
 		"header, prefix": {
 			header(ValueMatch{Name: "x-a", Prefix: new("Be")}),

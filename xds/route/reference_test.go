@@ -56,7 +56,8 @@ func referenceHolds(m Match, r Request) bool {
 				values = append(values, pair[1])
 			}
 		}
-		if !referenceFits(h, values, strings.Join(values, ",")) {
+		if len(values) == 0 && !referenceFits(h, nil, "") ||
+			len(values) > 0 && !slices.ContainsFunc(values, func(value string) bool { return referenceFits(h, values, value) }) {
 			return false
 		}
 	}

@@ -97,7 +97,8 @@ type Match struct {
 	Hosts []string `json:"hosts,omitempty"`
 	// Methods are compared exactly ("POST"). Empty: any.
 	Methods []string `json:"methods,omitempty"`
-	// Headers must all hold. Several headers of one name are joined by "," as Envoy does.
+	// Headers must all hold. Of several headers of one name one must fit, as in Envoy since 1.39; those that Envoy itself
+	// joins when they arrive (accept, authorization and others of its own) are one, with "," between the values.
 	Headers []ValueMatch `json:"headers,omitempty"`
 	// QueryParameters must all hold. Names and values are compared as they came, percent signs and all, and of several
 	// parameters of one name the first counts, as Envoy does.

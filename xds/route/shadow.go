@@ -49,7 +49,8 @@ func (r *Rule) contradiction() string {
 				return why
 			}
 		}
-		if contradicts(c, r.headers[:i]) {
+		// Values do not exclude each other: another header of that name may have the other.
+		if slices.ContainsFunc(r.headers[:i], func(o condition) bool { return o.name == c.name && (o.kind == valueAbsent) != (c.kind == valueAbsent) }) {
 			return "its conditions on the header " + c.name + " exclude each other"
 		}
 	}

@@ -222,11 +222,13 @@ func TestWarningsOfContradictions(t *testing.T) {
 		route Route
 		want  string
 	}{
-		"tunnels":   {Route{Match: Match{Methods: []string{"CONNECT"}}}, "routes[0].match: never matches: a tunnel (CONNECT) has no end to wait for, and is never absorbed"},
-		"not only":  {Route{Match: Match{Methods: []string{"CONNECT", "GET"}}}, ""},
-		"upgrades":  {Route{Match: Match{Headers: []ValueMatch{{Name: "Upgrade"}}}}, "routes[0].match: never matches: an upgrade has no end to wait for, and is never absorbed"},
-		"header":    {Route{Match: Match{Headers: []ValueMatch{{Name: "x"}, {Name: "X", Present: absent}}}}, "routes[0].match: never matches: its conditions on the header x exclude each other"},
-		"values":    {Route{Match: Match{Headers: []ValueMatch{{Name: "x", Exact: new("1")}, {Name: "x", Prefix: new("2")}}}}, "routes[0].match: never matches: its conditions on the header x exclude each other"},
+		"tunnels":  {Route{Match: Match{Methods: []string{"CONNECT"}}}, "routes[0].match: never matches: a tunnel (CONNECT) has no end to wait for, and is never absorbed"},
+		"not only": {Route{Match: Match{Methods: []string{"CONNECT", "GET"}}}, ""},
+		"upgrades": {Route{Match: Match{Headers: []ValueMatch{{Name: "Upgrade"}}}}, "routes[0].match: never matches: an upgrade has no end to wait for, and is never absorbed"},
+		"header":   {Route{Match: Match{Headers: []ValueMatch{{Name: "x"}, {Name: "X", Present: absent}}}}, "routes[0].match: never matches: its conditions on the header x exclude each other"},
+		"values":   {Route{Match: Match{Headers: []ValueMatch{{Name: "x", Exact: new("1")}, {Name: "x", Prefix: new("2")}}}}, ""},
+		"parameter's values": {Route{Match: Match{QueryParameters: []ValueMatch{{Name: "p", Exact: new("1")}, {Name: "p", Prefix: new("2")}}}},
+			"routes[0].match: never matches: its conditions on the query parameter p exclude each other"},
 		"one value": {Route{Match: Match{Headers: []ValueMatch{{Name: "x", Exact: new("12")}, {Name: "x", Prefix: new("1")}, {Name: "x"}}}}, ""},
 		"parameter": {Route{Match: Match{QueryParameters: []ValueMatch{{Name: "p", Present: absent}, {Name: "p"}}}}, "routes[0].match: never matches: its conditions on the query parameter p exclude each other"},
 		"nothing":   {Route{Policy: Policy{Sample: new(Percent(0))}}, "routes[0].sample: is 0%: the route takes nothing"},
