@@ -131,6 +131,7 @@ func (c *client) ask(r Request) (route string, ok bool) {
 	if err != nil {
 		c.t.Fatalf("%+v: %v", r, err)
 	}
+	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
 		c.t.Fatalf("%+v: %v", r, err)
