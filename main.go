@@ -400,9 +400,9 @@ func diffRoutes(args []string, stdout, stderr io.Writer) error {
 		}
 		switch c.Kind {
 		case route.Added:
-			fmt.Fprintf(stdout, "+ %sadded\n", name)
+			fmt.Fprintf(stdout, "+ %sadded in place %s\n", name, c.After)
 		case route.Removed:
-			fmt.Fprintf(stdout, "- %sremoved\n", name)
+			fmt.Fprintf(stdout, "- %sremoved from place %s\n", name, c.Before)
 		case route.Moved:
 			fmt.Fprintf(stdout, "~ %stried in place %s instead of %s\n", name, c.After, c.Before)
 		default:
@@ -448,22 +448,29 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 	f := newFlags("routes explain", "'METHOD URL'", stderr)
 	file := f.String("routes", quickstart.RoutesFile, "the routes `file`")
 	var headers [][2]string
+	host := ""
 	f.Func("H", "a `'name: value'` header; may be given several times", func(s string) error {
 		name, value, ok := strings.Cut(s, ":")
 		if !ok {
 			return errors.New("want 'name: value'")
 		}
-		headers = append(headers, [2]string{strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)})
+		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		if name == "host" { // Envoy has it as the authority alone, as HTTP/2 does
+			host = value
+			return nil
+		}
+		headers = append(headers, [2]string{name, value})
 		return nil
 	})
 	request, err := f.parse(args, 1, 1, "one 'METHOD URL'")
 	if err != nil {
 		return err
 	}
-	method, target, err := parseRequest(request[0])
+	r, err := parseRequest(request[0])
 	if err != nil {
 		return err
 	}
+	r.Authority, r.Headers = cmp.Or(host, r.Authority), headers
 	config, err := routefile.Load(*file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w; pass the routes file with --routes", err)
@@ -476,9 +483,7 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 		return err
 	}
 	who := "it"
-	for _, step := range table.Explain(&route.Request{
-		Method: method, Authority: target.Host, Path: target.RequestURI(), Headers: headers,
-	}) {
+	for _, step := range table.Explain(&r) {
 		mark := " "
 		if step.Matched {
 			mark = "✓"
@@ -495,15 +500,25 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// parseRequest reads "METHOD URL", such as clients could send it.
-func parseRequest(s string) (method string, target *url.URL, err error) {
-	method, rest, _ := strings.Cut(strings.TrimSpace(s), " ")
-	target, err = url.Parse(strings.TrimSpace(rest))
-	if err != nil || target.Host == "" || target.Scheme != "http" && target.Scheme != "https" ||
-		strings.ContainsFunc(method, func(r rune) bool { return !unicode.IsGraphic(r) }) {
-		return "", nil, fmt.Errorf("request %q: want a method and a URL, such as 'POST https://shop.example/leads'", s)
+// parseRequest reads "METHOD URL", such as clients could send it: the path is as it was given, for curl sends it so, and
+// routes are compared with nothing else.
+func parseRequest(s string) (route.Request, error) {
+	method, target, _ := strings.Cut(strings.TrimSpace(s), " ")
+	target, _, _ = strings.Cut(strings.TrimSpace(target), "#")
+	scheme, rest, _ := strings.Cut(target, "://")
+	authority, path := rest, ""
+	if end := strings.IndexAny(rest, "/?"); end >= 0 {
+		authority, path = rest[:end], rest[end:]
 	}
-	return method, target, nil
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	base, err := url.Parse(scheme + "://" + authority)
+	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" ||
+		strings.ContainsFunc(method+path, func(r rune) bool { return r == ' ' || !unicode.IsGraphic(r) }) {
+		return route.Request{}, fmt.Errorf("request %q: want a method and a URL, such as 'POST https://shop.example/leads'", s)
+	}
+	return route.Request{Method: method, Authority: base.Host, Path: path}, nil
 }
 
 func runSpool(args []string, stdout, stderr io.Writer) error {

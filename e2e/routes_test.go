@@ -12,9 +12,11 @@ import (
 func TestRoutesCommands(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "good.yaml")
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
-	directory, other := t.TempDir(), filepath.Join(t.TempDir(), "other.yaml")
+	directory, other, odd := t.TempDir(), filepath.Join(t.TempDir(), "other.yaml"), filepath.Join(t.TempDir(), "odd.yaml")
 	for path, text := range map[string]string{
-		other:                              strings.Replace(absorbRoutes, "name: leads", "name: others", 1) + "uplink: {streams: 3}\n",
+		other: strings.Replace(absorbRoutes, "name: leads", "name: others", 1) + "uplink: {streams: 3}\n",
+		odd: "defaults: {topic: t}\nroutes: [{name: host, match: {path: /h, hosts: [shop.example]}}, " +
+			"{name: pipe, match: {path: \"/a|%7C\"}}]\n",
 		filepath.Join(directory, "1.yaml"): "defaults: {topic: t}\nroutes: [{name: a, match: {path: /a}}]\n",
 		filepath.Join(directory, "2.yaml"): "routes: [{name: b, match: {path: /a}}]\n",
 	} {
@@ -38,6 +40,10 @@ func TestRoutesCommands(t *testing.T) {
 		"unreadable": {[]string{"routes", "check", good + ".none", good}, 1, []string{good + ".none", good + ": 3 routes", "1 of 2"}},
 		"no file":    {[]string{"routes", "check"}, 2, []string{"want at least one FILE", "usage"}},
 		"taken":      {[]string{"routes", "explain", "POST http://x/orders/1?a=b", "--routes", good}, 0, []string{"leads", "✓ orders"}},
+		"as it came": {[]string{"routes", "explain", "POST http://x/orders/%zz|ü?a=b#c", "--routes", good}, 0, []string{"✓ orders"}},
+		"no path":    {[]string{"routes", "explain", "POST http://x?a", "--routes", good}, 0, []string{`path "/" is not "/leads"`}},
+		"host":       {[]string{"routes", "explain", "POST http://x/h", "--routes", odd, "-H", "Host: Shop.Example:80"}, 0, []string{"✓ host"}},
+		"encoded":    {[]string{"routes", "explain", "POST http://x/a|%7C", "--routes", odd}, 0, []string{"✓ pipe"}},
 		"gRPC":       {[]string{"routes", "explain", "POST http://x/leads", "--routes", good, "-H", "content-type: application/grpc"}, 0, []string{"never absorbed", "no route"}},
 		"not taken":  {[]string{"routes", "explain", "GET http://x/leads", "--routes", good}, 0, []string{"no route"}},
 		"directory": {[]string{"routes", "check", directory}, 0, []string{

@@ -28,7 +28,8 @@ type Change struct {
 	Route string
 	// Field is the path of what Changed, in the route or in the document.
 	Field string
-	// Before and After are the field's values as JSON, "" for none; of a route that Moved, the number of its place, from 1.
+	// Before and After are the field's values as JSON, "" for none; of a route that is new, gone or Moved, the number of its
+	// place, from 1.
 	Before, After string
 }
 
@@ -42,7 +43,7 @@ func Diff(a, b Config) []Change {
 	for i, r := range b.Routes {
 		old, ok := before[r.Name]
 		if !ok {
-			changes = append(changes, Change{Kind: Added, Route: r.Name})
+			changes = append(changes, Change{Kind: Added, Route: r.Name, After: strconv.Itoa(i + 1)})
 			continue
 		}
 		if !stays[r.Name] {
@@ -52,9 +53,9 @@ func Diff(a, b Config) []Change {
 		}
 		changes = append(changes, fieldChanges(r.Name, "", old.route, after[r.Name].route)...)
 	}
-	for _, r := range a.Routes {
+	for i, r := range a.Routes {
 		if _, ok := after[r.Name]; !ok {
-			changes = append(changes, Change{Kind: Removed, Route: r.Name})
+			changes = append(changes, Change{Kind: Removed, Route: r.Name, Before: strconv.Itoa(i + 1)})
 		}
 	}
 	return changes
@@ -135,10 +136,13 @@ func fieldChanges(route, path string, a, b any) []Change {
 
 // flatten puts the JSON of all fields of a value into fields, by their paths.
 func flatten(fields map[string]string, path string, value any) {
-	text, err := json.Marshal(value)
-	if err != nil {
+	var buffer bytes.Buffer
+	encoder := json.NewEncoder(&buffer)
+	encoder.SetEscapeHTML(false) // people read it, and regular expressions have such characters
+	if err := encoder.Encode(value); err != nil {
 		panic(fmt.Sprintf("BUG: a valid document has no JSON: %v", err))
 	}
+	text := bytes.TrimSpace(buffer.Bytes())
 	var group map[string]json.RawMessage
 	if bytes.HasPrefix(text, []byte("{")) && json.Unmarshal(text, &group) == nil {
 		for name, field := range group {

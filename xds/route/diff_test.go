@@ -40,9 +40,10 @@ func TestDiff(t *testing.T) {
 			{Changed, "b", "rate_limit.fill_interval", "", `"1s"`}, {Changed, "b", "rate_limit.max_tokens", "", "2"},
 			{Changed, "b", "rate_limit.tokens_per_fill", "", "1"},
 		}},
+		"characters of HTML": {func(c *Config) { c.Routes[0].Match.Path = "/<&>" }, []Change{{Changed, "a", "match.path", `"/a"`, `"/<&>"`}}},
 		"added and removed": {func(c *Config) {
 			c.Routes = append([]Route{{Name: "new", Match: Match{Path: "/new"}}}, c.Routes[1:]...)
-		}, []Change{{Kind: Added, Route: "new"}, {Kind: Removed, Route: "a"}}},
+		}, []Change{{Kind: Added, Route: "new", After: "1"}, {Kind: Removed, Route: "a", Before: "1"}}},
 		"moved": {func(c *Config) { slices.Reverse(c.Routes[:2]) }, []Change{{Kind: Moved, Route: "b", Before: "2", After: "1"}}},
 		"to the front": {func(c *Config) {
 			c.Routes = []Route{c.Routes[2], c.Routes[0], c.Routes[1]}
@@ -54,7 +55,7 @@ func TestDiff(t *testing.T) {
 			{Changed, "a", "ack", `"memory"`, ""}, {Changed, "a", "ack_timeout", `"5s"`, ""},
 			{Changed, "a", "answer.body", `"{\"status\":\"OK\"}"`, ""}, {Changed, "a", "answer.content_type", `"application/json;charset=UTF-8"`, ""},
 			{Changed, "a", "answer.status", "200", ""}, {Changed, "a", "mode", `"absorb"`, `"mirror"`},
-			{Kind: Removed, Route: "b"}, {Kind: Removed, Route: "c"},
+			{Kind: Removed, Route: "b", Before: "2"}, {Kind: Removed, Route: "c", Before: "3"},
 		}},
 	} {
 		if diff := cmp.Diff(test.want, Diff(document(func(*Config) {}), document(test.change))); diff != "" {
