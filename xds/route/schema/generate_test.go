@@ -85,9 +85,9 @@ func mapper(t reflect.Type) *jsonschema.Schema {
 			{Type: "integer", Minimum: "1"}, text("^[0-9]+([KMG]i?B)?$", "64KiB", "1MiB"),
 		}}
 	case reflect.TypeFor[route.Duration]():
-		return text(`^([0-9]+(\.[0-9]*)?(ns|us|µs|ms|s|m|h))+$`, "500ms", "30s", "1m30s")
+		return text(`^\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`, "500ms", "30s", "1m30s")
 	case reflect.TypeFor[route.Percent]():
-		return text(`^(100(\.0{1,4})?|[0-9]{1,2}(\.[0-9]{1,4})?)%$`, "10%", "0.05%")
+		return text(`^0*(100(\.0{0,4})?|[0-9]{1,2}(\.[0-9]{0,4})?)%$`, "10%", "0.05%")
 	case reflect.TypeFor[route.Level]():
 		return oneOf(route.LevelMemory, route.LevelDisk, route.LevelKafka)
 	case reflect.TypeFor[route.Mode]():

@@ -86,6 +86,24 @@ func TestSchemaTakesWhatCrowdTakes(t *testing.T) {
 	}
 }
 
+// All spellings of a number with a unit that crowd takes, and no others.
+func TestSchemaSpellings(t *testing.T) {
+	s := compiled(t)
+	for field, texts := range map[string][]string{
+		"sample":      {"0%", "100%", "100.0000%", "100.0001%", "101%", "99.9999%", "99.99999%", "10.%", "007%", ".5%", "-1%", "+1%", "1e1%", "10", "%"},
+		"ack_timeout": {"1s", "1.5m", "1.h", ".5s", "+5s", "-5s", "1m30s", "1h1", "1", "5µs", "5μs", "1d", "1 s", "."},
+		"max_body":    {"1", "512", "64KiB", "1MB", "1.5MiB", "1mib", "1 MiB", "+1", "0x1"},
+	} {
+		for _, text := range texts {
+			document := []byte(`routes: [{name: a, match: {path: /a}, topic: t, ` + field + `: "` + text + `"}]`)
+			_, refused := routefile.Parse(routefile.File{Name: "f", Text: document})
+			if err := check(t, s, document); (err == nil) != (refused == nil) {
+				t.Errorf("%s %q: the schema says %v, crowd %v", field, text, err, refused)
+			}
+		}
+	}
+}
+
 // What is wrong in shape, each alone, must not pass: an editor has to show it.
 func TestSchemaRefuses(t *testing.T) {
 	s := compiled(t)
