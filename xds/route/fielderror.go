@@ -39,7 +39,8 @@ func joinErrors(found []FieldError) error {
 // report gathers what is wrong.
 type report struct {
 	paths
-	errs []FieldError
+	errs         []FieldError
+	instructions int // of the regexes so far
 }
 
 func (r *report) addf(path, format string, args ...any) {

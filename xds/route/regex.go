@@ -12,6 +12,8 @@ const (
 	// maxRegexProgram bounds the compiled form, in instructions: matching costs at most their number for each
 	// byte of the path.
 	maxRegexProgram = 5000
+	// maxRegexPrograms bounds those of a document together: compiled, each instruction takes about 100 bytes.
+	maxRegexPrograms = 1_000_000
 )
 
 // regex is a compiled expression.
@@ -19,6 +21,8 @@ type regex struct {
 	whole *regexp.Regexp // matches whole texts alone
 	// literal is what every text that matches begins with.
 	literal string
+	// instructions is the size of the compiled form.
+	instructions int
 }
 
 // compileRegex compiles an RE2 expression that must match the whole of a text. The expression "" matches only
@@ -47,7 +51,7 @@ func compileRegex(expr string) (*regex, error) {
 	if err != nil {
 		return nil, fmt.Errorf("is not a regular expression: %w (allowed: RE2 syntax)", err)
 	}
-	return &regex{compiled, literalPrefix(program)}, nil
+	return &regex{compiled, literalPrefix(program), len(program.Inst)}, nil
 }
 
 // literalPrefix returns what every text begins with that matches as a whole. A ^ in front, which says nothing there,

@@ -253,6 +253,9 @@ var ownHeaders = map[string]string{
 	"content-type": "answer.content_type is for that", "crowd-record-id": "crowd gives it", "crowd-ack": "crowd gives it",
 	"content-length": "Envoy gives it", "transfer-encoding": "Envoy gives it", "connection": "Envoy gives it", "host": "it is a request's",
 	"keep-alive": "Envoy gives it", "upgrade": "Envoy gives it", "trailer": "an answer has none",
+	// HTTP/2 has no place for them, and clients reset a stream that has.
+	"proxy-connection": "HTTP/2 has none", "te": "it is a request's",
+	"server": "Envoy gives it",
 }
 
 func (h AnswerHeader) validate(r *report, path string) {
@@ -341,8 +344,7 @@ func (m Match) validate(r *report, path string) {
 		r.add(r.field(path, "path_template"), err)
 	}
 	if m.SafeRegex != "" {
-		_, err := compileRegex(m.SafeRegex)
-		r.add(r.field(path, "safe_regex"), err)
+		r.checkRegex(r.field(path, "safe_regex"), m.SafeRegex)
 	}
 	for i, host := range m.Hosts {
 		_, err := parseHost(host)
@@ -358,6 +360,22 @@ func (m Match) validate(r *report, path string) {
 	}
 	for i, parameter := range m.QueryParameters {
 		parameter.validate(r, r.item(r.field(path, "query_parameters"), i), checkParameterName)
+	}
+}
+
+// checkRegex looks at no regex any more once they are too much together.
+func (r *report) checkRegex(path, expr string) {
+	if r.instructions > maxRegexPrograms {
+		return
+	}
+	compiled, err := compileRegex(expr)
+	if err != nil {
+		r.add(path, err)
+		return
+	}
+	if r.instructions += compiled.instructions; r.instructions > maxRegexPrograms {
+		r.addf(path, "brings the document's regular expressions to %d instructions (allowed: at most %d of all together)",
+			r.instructions, maxRegexPrograms)
 	}
 }
 
@@ -388,8 +406,7 @@ func (h ValueMatch) validate(r *report, path string, checkName func(string) erro
 	}
 	if h.SafeRegex != nil {
 		given = append(given, "safe_regex")
-		_, err := compileRegex(*h.SafeRegex)
-		r.add(r.field(path, "safe_regex"), err)
+		r.checkRegex(r.field(path, "safe_regex"), *h.SafeRegex)
 	}
 	if h.Present != nil {
 		given = append(given, "present")
