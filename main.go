@@ -312,7 +312,7 @@ func showXDSStatus(args []string, stdout, stderr io.Writer) error {
 		err = xds.WriteStatus(stdout, all, time.Now())
 	}
 	if err == nil && silent > 0 {
-		err = fmt.Errorf("%d of %d servers did not say", silent, len(servers))
+		err = fmt.Errorf("%d of %d servers did not answer", silent, len(servers))
 	}
 	return err
 }

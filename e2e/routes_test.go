@@ -62,7 +62,7 @@ func TestRoutesCommands(t *testing.T) {
 		"no default": {[]string{"routes", "explain", "POST http://x/leads"}, 1, []string{"--routes"}},
 		"no topic":   {[]string{"tail", "--kafka", "127.0.0.1:1"}, 2, []string{"want one TOPIC"}},
 		"no module":  {[]string{"xds", "--routes", good, "--filter-inline", good}, 1, []string{"--filter-inline", good, "make build"}},
-		"no server":  {[]string{"xds", "status", "--admin", "127.0.0.1:1"}, 1, []string{"status of 127.0.0.1:1: ", "1 of 1 servers did not say"}},
+		"no server":  {[]string{"xds", "status", "--admin", "127.0.0.1:1"}, 1, []string{"status of 127.0.0.1:1: ", "1 of 1 servers did not answer"}},
 		"no share":   {[]string{"xds", "--canary", "10"}, 2, []string{"want a whole number from 0% to 100%, such as 10%"}},
 		"no spool":   {[]string{"spool", "verify", t.TempDir()}, 1, []string{"there is no spool in "}},
 		"no DIR":     {[]string{"spool", "dump", "--json"}, 2, []string{"want one DIR", "set-aside"}},
