@@ -147,7 +147,7 @@ func TestManyMistakes(t *testing.T) {
 	for i := range many {
 		fmt.Fprintf(&fields, `"f%d":1,`, i)
 	}
-	for i := range many / 10 {
+	for i := range many / 40 {
 		fmt.Fprintf(&routes, `,{"name":"%d","match":{"path":"/"},"record_headers":{"allow":["a"]}}`, i)
 	}
 	denied := strings.Repeat(`"x",`, many)
