@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-var overload = flag.Duration("overload", 15*time.Second, "how long the overload lasts")
+var overload = flag.Duration("overload", 25*time.Second, "how long the overload lasts")
 
 // TestOverload offers three times what Kafka takes: the spool fills, then requests are shed, and memory stays where it is.
 func TestOverload(t *testing.T) {
