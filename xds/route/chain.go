@@ -2,6 +2,7 @@ package route
 
 import (
 	"cmp"
+	"iter"
 	"slices"
 	"sort"
 	"strings"
@@ -52,6 +53,17 @@ func (c *chain[T]) longest(text string) int {
 		i = c.links[i].shorter
 	}
 	return i
+}
+
+// begun yields all entries that text begins with, and their values, from the longest.
+func (c *chain[T]) begun(text string) iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
+		for i := c.longest(text); i >= 0; i = c.links[i].shorter {
+			if !yield(c.links[i].text, c.links[i].value) {
+				return
+			}
+		}
+	}
 }
 
 func (d direction) begins(text, with string) bool {

@@ -56,12 +56,12 @@ func (x *index) visit(path string, f func(*hostIndex)) {
 	if h := x.exact[path]; h != nil {
 		f(h)
 	}
-	for i := x.prefixes.longest(path); i >= 0; i = x.prefixes.links[i].shorter {
-		f(x.prefixes.links[i].value)
+	for _, value := range x.prefixes.begun(path) {
+		f(value)
 	}
 	x.templates.visit(path, f)
-	for i := x.regexes.longest(path); i >= 0; i = x.regexes.links[i].shorter {
-		f(x.regexes.links[i].value)
+	for _, value := range x.regexes.begun(path) {
+		f(value)
 	}
 }
 
@@ -111,14 +111,14 @@ func (h *hostIndex) visit(host string, f func([]int)) {
 	if h.exact != nil {
 		f(h.exact[host])
 	}
-	for i := h.suffixes.longest(host); i >= 0; i = h.suffixes.links[i].shorter {
-		if len(host) > len(h.suffixes.links[i].text) { // a wildcard stands for something
-			f(h.suffixes.links[i].value)
+	for text, value := range h.suffixes.begun(host) {
+		if len(host) > len(text) { // a wildcard stands for something
+			f(value)
 		}
 	}
-	for i := h.prefixes.longest(host); i >= 0; i = h.prefixes.links[i].shorter {
-		if len(host) > len(h.prefixes.links[i].text) {
-			f(h.prefixes.links[i].value)
+	for text, value := range h.prefixes.begun(host) {
+		if len(host) > len(text) {
+			f(value)
 		}
 	}
 }

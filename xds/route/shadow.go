@@ -176,14 +176,14 @@ func (x *index) covering(p *pathCondition, f func(*hostIndex)) {
 		x.templates.covering(p.template, f)
 	case p.regex != nil:
 		literal = p.regex.literal
-		for i := x.regexes.longest(literal); i >= 0; i = x.regexes.links[i].shorter {
-			f(x.regexes.links[i].value) // the same expression is among them
+		for _, value := range x.regexes.begun(literal) {
+			f(value) // the same expression is among them
 		}
 	default:
 		x.templates.visitRest(p.prefix, f)
 	}
-	for i := x.prefixes.longest(literal); i >= 0; i = x.prefixes.links[i].shorter {
-		f(x.prefixes.links[i].value)
+	for _, value := range x.prefixes.begun(literal) {
+		f(value)
 	}
 }
 
@@ -195,16 +195,16 @@ func (h *hostIndex) covering(p hostPattern, f func([]int)) {
 		f(h.exact[p.text])
 		fallthrough
 	case hostSuffix:
-		for i := h.suffixes.longest(p.text); i >= 0; i = h.suffixes.links[i].shorter {
-			f(h.suffixes.links[i].value)
+		for _, value := range h.suffixes.begun(p.text) {
+			f(value)
 		}
 		if p.kind == hostSuffix {
 			return
 		}
 		fallthrough
 	case hostPrefix:
-		for i := h.prefixes.longest(p.text); i >= 0; i = h.prefixes.links[i].shorter {
-			f(h.prefixes.links[i].value)
+		for _, value := range h.prefixes.begun(p.text) {
+			f(value)
 		}
 	}
 }
