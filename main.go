@@ -425,15 +425,16 @@ func checkRoutes(args []string, stdout, stderr io.Writer) error {
 	for _, file := range files {
 		text, err := routefile.Read(file)
 		var config route.Config
+		var warnings []routefile.Problem
 		if err == nil {
-			config, err = routefile.Parse(text...)
+			config, warnings, err = routefile.Check(text...)
 		}
 		if err != nil {
 			bad++
 			fmt.Fprintln(stderr, err)
 			continue
 		}
-		for _, w := range routefile.Warnings(text...) {
+		for _, w := range warnings {
 			fmt.Fprintf(stderr, "%v (warning)\n", w)
 		}
 		fmt.Fprintf(stdout, "%s: %d routes, valid\n", file, len(config.Routes))

@@ -16,9 +16,9 @@ import (
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
-// request is one HTTP request. That of a route that absorbs (see mirror.go for the others): its body goes chunk by chunk into the filter's memory and never into Envoy's own buffer,
-// whose limit does not bound it, and the answer is given when the whole of it has arrived, or later: a local reply
-// before that makes Envoy close an HTTP/1 connection.
+// request is one HTTP request. Where its route absorbs (see mirror.go for the others), the body goes chunk by chunk into the
+// filter's memory and never into Envoy's own buffer, whose limit does not bound it, and the answer is given when the whole
+// of it has arrived, or later: a local reply before that makes Envoy close an HTTP/1 connection.
 type request struct {
 	types.DefaultHttpContext
 	plugin  *plugin

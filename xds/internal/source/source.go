@@ -143,14 +143,11 @@ func (s *Source) Reject(err error) {
 }
 
 func (s *Source) parse(files []routefile.File) (route.Config, error) {
-	config, err := routefile.Parse(files...)
-	if err != nil {
-		return route.Config{}, err
-	}
-	for _, w := range routefile.Warnings(files...) {
+	config, warnings, err := routefile.Check(files...)
+	for _, w := range warnings {
 		s.log.Warn("routes can hardly be meant so", "at", w.Error())
 	}
-	return config, nil
+	return config, err
 }
 
 // fingerprint is a hash of files and their names, or of the error.

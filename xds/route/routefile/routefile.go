@@ -24,18 +24,18 @@ func Parse(files ...File) (route.Config, error) {
 	return c, err
 }
 
-// Warnings returns what is allowed and can hardly be meant in the document that Parse reads (see
-// route.Config.Warnings); nil for one that Parse refuses.
-func Warnings(files ...File) []Problem {
+// Check is Parse, and returns also what is allowed and can hardly be meant (see route.Config.Warnings); nothing of a
+// document that is refused.
+func Check(files ...File) (route.Config, []Problem, error) {
 	c, doc, err := parse(files)
 	if err != nil {
-		return nil
+		return c, nil, err
 	}
 	warnings := c.Warnings()
 	for i := range warnings {
 		doc.Locate(&warnings[i])
 	}
-	return problems(warnings)
+	return c, problems(warnings), nil
 }
 
 // Decode reads a document of another language in the same way, from one file. What is wrong inside it is an Errors.

@@ -26,7 +26,7 @@ func TestQuickstart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if warnings := Warnings(files...); warnings != nil {
+	if _, warnings, _ := Check(files...); warnings != nil {
 		t.Errorf("warnings: %v", warnings)
 	}
 	table, err := route.Compile(c)
@@ -140,14 +140,18 @@ routes:
       path: /leads
 `
 	var got []string
-	for _, warning := range Warnings(File{"routes.yaml", []byte(document)}) {
+	_, warnings, err := Check(File{"routes.yaml", []byte(document)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, warning := range warnings {
 		got = append(got, warning.Error())
 	}
 	want := []string{"routes.yaml:9:7: routes[1].match: never matches: routes[0] (all) comes before it and takes all that it would"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := Warnings(File{"routes.yaml", []byte("routes: 1")}); got != nil {
+	if _, got, _ := Check(File{"routes.yaml", []byte("routes: 1")}); got != nil {
 		t.Errorf("warnings of what is refused: %v", got)
 	}
 }
@@ -234,7 +238,9 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		Warnings(File{"routes.yaml", document})
+		if _, _, err := Check(File{"routes.yaml", document}); err != nil {
+			t.Errorf("checked, it is refused: %v", err)
+		}
 		written, err := json.Marshal(c)
 		if err != nil {
 			t.Fatal(err)
