@@ -38,18 +38,33 @@ func Check(files ...File) (route.Config, []Problem, error) {
 	return c, problems(warnings), nil
 }
 
-// Decode reads a document of another language in the same way, from one file. What is wrong inside it is an Errors.
+// Decode reads a document of another language in the same way, from one file, but takes no field without a value: where
+// fields are conditions, one that is forgotten would make the others hold for more. What is wrong inside it is an Errors.
 func Decode[D route.Document](f File) (D, error) {
 	doc, fault := readYAML(f)
 	if fault != nil {
 		var none D
 		return none, Errors(problems([]route.FieldError{*fault}))
 	}
+	refuseNulls(&doc)
 	v, errs := route.Decode[D](doc)
 	if len(errs) > 0 {
 		return v, Errors(problems(errs))
 	}
 	return v, nil
+}
+
+func refuseNulls(n *route.Node) {
+	for i := range n.Items {
+		refuseNulls(&n.Items[i])
+	}
+	for i := range n.Fields {
+		value := &n.Fields[i].Value
+		if value.Kind == route.Null {
+			value.Kind, value.Text = route.Unreadable, "has no value (allowed: leave it out, or give one)"
+		}
+		refuseNulls(value)
+	}
 }
 
 func parse(files []File) (route.Config, route.Node, error) {
