@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 
-	"github.com/marceloboeira/crowd/collector/internal/kafkatest"
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/collector/record"
 )
 

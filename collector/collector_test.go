@@ -23,7 +23,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/marceloboeira/crowd/collector/collectpb"
-	"github.com/marceloboeira/crowd/collector/internal/kafkatest"
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/collector/kafka"
 )
 

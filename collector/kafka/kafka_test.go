@@ -20,7 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"github.com/marceloboeira/crowd/collector/internal/kafkatest"
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 )
 
 // The files and what java.util.Properties of Java 17 makes of them.

@@ -24,7 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/marceloboeira/crowd/collector/collectpb"
-	"github.com/marceloboeira/crowd/collector/internal/kafkatest"
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/collector/internal/label"
 	"github.com/marceloboeira/crowd/collector/internal/produce"
 	"github.com/marceloboeira/crowd/collector/internal/spool"

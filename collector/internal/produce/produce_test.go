@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/marceloboeira/crowd/collector/internal/kafkatest"
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/collector/kafka"
 	"github.com/marceloboeira/crowd/collector/record"
 )
