@@ -23,8 +23,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/marceloboeira/crowd/collector/collectpb"
-	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/collector/kafka"
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 )
 
 const patience = 30 * time.Second

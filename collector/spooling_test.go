@@ -23,8 +23,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/marceloboeira/crowd/collector/collectpb"
-	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/collector/kafka"
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 )
 
 // spooling is a configuration with a small spool in dir.

@@ -109,6 +109,9 @@ func compare(t testing.TB, want *request, a answer, r *kgo.Record) {
 			t.Errorf("request %d: header %s is %q, want %q", want.id, name, got, value)
 		}
 	}
+	if got := header(r, "crowd-mode") == "mirror"; got != (a.status == http.StatusCreated) { // which only the backend says
+		t.Errorf("request %d, answered %d: marked as mirrored is %v", want.id, a.status, got)
+	}
 	if header(r, ":authority") == "" || header(r, "crowd-source") == "" || header(r, "ce_time") == "" {
 		t.Errorf("request %d: authority, source or time is missing", want.id)
 	}

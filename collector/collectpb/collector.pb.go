@@ -427,7 +427,9 @@ type Record struct {
 	Headers  []*Header `protobuf:"bytes,12,rep,name=headers,proto3" json:"headers,omitempty"`
 	Trailers []*Header `protobuf:"bytes,13,rep,name=trailers,proto3" json:"trailers,omitempty"`
 	// Byte for byte.
-	Body          []byte `protobuf:"bytes,14,opt,name=body,proto3" json:"body,omitempty"`
+	Body []byte `protobuf:"bytes,14,opt,name=body,proto3" json:"body,omitempty"`
+	// The request went on to its upstream too, and crowd only copied it.
+	Mirrored      bool `protobuf:"varint,15,opt,name=mirrored,proto3" json:"mirrored,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -558,6 +560,13 @@ func (x *Record) GetBody() []byte {
 		return x.Body
 	}
 	return nil
+}
+
+func (x *Record) GetMirrored() bool {
+	if x != nil {
+		return x.Mirrored
+	}
+	return false
 }
 
 type Header struct {
@@ -1116,7 +1125,7 @@ const file_collector_proto_rawDesc = "" +
 	"\bAnswered\x12\x14\n" +
 	"\x05route\x18\x01 \x01(\tR\x05route\x12/\n" +
 	"\x05level\x18\x02 \x01(\x0e2\x19.crowd.collector.v1.LevelR\x05level\x12\x18\n" +
-	"\aanswers\x18\x03 \x01(\x04R\aanswers\"\xbc\x03\n" +
+	"\aanswers\x18\x03 \x01(\x04R\aanswers\"\xd8\x03\n" +
 	"\x06Record\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12.\n" +
 	"\x13received_unix_nanos\x18\x02 \x01(\x10R\x11receivedUnixNanos\x12\x14\n" +
@@ -1132,7 +1141,8 @@ const file_collector_proto_rawDesc = "" +
 	"\x06source\x18\v \x01(\tR\x06source\x124\n" +
 	"\aheaders\x18\f \x03(\v2\x1a.crowd.collector.v1.HeaderR\aheaders\x126\n" +
 	"\btrailers\x18\r \x03(\v2\x1a.crowd.collector.v1.HeaderR\btrailers\x12\x12\n" +
-	"\x04body\x18\x0e \x01(\fR\x04bodyB\x06\n" +
+	"\x04body\x18\x0e \x01(\fR\x04body\x12\x1a\n" +
+	"\bmirrored\x18\x0f \x01(\bR\bmirroredB\x06\n" +
 	"\x04_key\"2\n" +
 	"\x06Header\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12\x14\n" +

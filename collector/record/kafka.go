@@ -14,6 +14,7 @@ const (
 
 	headerRoute       = ReservedPrefix + "route"
 	headerSource      = ReservedPrefix + "source"
+	headerMode        = ReservedPrefix + "mode"
 	headerRedelivered = ReservedPrefix + "redelivered"
 	headerErrorTopic  = ReservedPrefix + "error-topic"
 	headerErrorClass  = ReservedPrefix + "error-class"
@@ -25,14 +26,16 @@ const (
 	ceType        = CloudEventsPrefix + "type"
 	ceTime        = CloudEventsPrefix + "time"
 
-	eventType = "crowd.http.request"
+	eventType  = "crowd.http.request"
+	modeMirror = "mirror" // as routes have it
 )
 
 // KafkaHeaders returns the headers of the record in Kafka; its value is the body, its timestamp Received.
 //
 // In order: the pseudo-headers `:method`, `:scheme`, `:authority` and `:path`; the request's headers as they
 // were; its trailers as `crowd-trailer-NAME`; `crowd-route` and `crowd-source` (the client's address);
-// `crowd-redelivered: true` where the record may be a repeat; the CloudEvents attributes. In a dead-letter topic
+// `crowd-mode: mirror` where the request went on to its upstream too; `crowd-redelivered: true` where the record may be
+// a repeat; the CloudEvents attributes. In a dead-letter topic
 // those of ErrorHeaders follow.
 func (r *Record) KafkaHeaders(redelivered bool) []Header {
 	h := make([]Header, 0, len(r.Headers)+len(r.Trailers)+12)
@@ -48,6 +51,9 @@ func (r *Record) KafkaHeaders(redelivered bool) []Header {
 		h = append(h, Header{TrailerPrefix + t.Name, t.Value})
 	}
 	h = append(h, Header{headerRoute, r.Route}, Header{headerSource, r.Source})
+	if r.Mirrored {
+		h = append(h, Header{headerMode, modeMirror})
+	}
 	if redelivered {
 		h = append(h, Header{headerRedelivered, "true"})
 	}
@@ -93,6 +99,8 @@ func FromKafka(topic string, key, value []byte, timestamp time.Time, headers []H
 			r.Route = h.Value
 		case headerSource:
 			r.Source = h.Value
+		case headerMode:
+			r.Mirrored = h.Value == modeMirror
 		case headerRedelivered:
 			redelivered = h.Value == "true"
 		case ceID:

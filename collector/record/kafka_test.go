@@ -15,7 +15,9 @@ func TestKafkaRoundTrip(t *testing.T) {
 		Body:     []byte("a\x00b"),
 	}
 	r.ID = NewID(r.Received)
-	for _, redelivered := range []bool{false, true} {
+	for i := range 4 {
+		redelivered := i%2 == 1
+		r.Mirrored = i/2 == 1
 		got, mark := FromKafka(r.Topic, r.Key, r.Body, r.Received.Truncate(time.Millisecond), r.KafkaHeaders(redelivered))
 		if mark != redelivered {
 			t.Errorf("redelivered = %v, want %v", mark, redelivered)

@@ -61,6 +61,7 @@ type Record struct {
 	Authority string
 	Path      string // with the query
 	Source    string // host:port of the client's connection
+	Mirrored  bool   // the request went on to its upstream too
 
 	Headers  []Header // in order, without pseudo-headers
 	Trailers []Header

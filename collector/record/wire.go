@@ -29,6 +29,7 @@ const (
 	fieldHeaders   protowire.Number = 12
 	fieldTrailers  protowire.Number = 13
 	fieldBody      protowire.Number = 14
+	fieldMirrored  protowire.Number = 15
 
 	fieldHeaderName  protowire.Number = 1
 	fieldHeaderValue protowire.Number = 2
@@ -39,7 +40,8 @@ func (r *Record) size(bodyLen int) int {
 	n := sizeBytes(fieldID, len(r.ID)) + protowire.SizeTag(fieldReceived) + protowire.SizeFixed64() +
 		sizeText(fieldRoute, r.Route) + sizeText(fieldTopic, r.Topic) + sizeText(fieldMethod, r.Method) +
 		sizeText(fieldScheme, r.Scheme) + sizeText(fieldAuthority, r.Authority) + sizeText(fieldPath, r.Path) +
-		sizeText(fieldSource, r.Source) + sizeNumber(fieldAck, uint64(r.Ack))
+		sizeText(fieldSource, r.Source) + sizeNumber(fieldAck, uint64(r.Ack)) +
+		sizeNumber(fieldMirrored, protowire.EncodeBool(r.Mirrored))
 	if r.Key != nil {
 		n += sizeBytes(fieldKey, len(r.Key))
 	}
@@ -80,6 +82,7 @@ func (r *Record) appendHead(dst []byte, bodyLen int) []byte {
 	dst = appendText(dst, fieldSource, r.Source)
 	dst = appendHeaders(dst, fieldHeaders, r.Headers)
 	dst = appendHeaders(dst, fieldTrailers, r.Trailers)
+	dst = appendNumber(dst, fieldMirrored, protowire.EncodeBool(r.Mirrored))
 	if bodyLen > 0 {
 		dst = protowire.AppendTag(dst, fieldBody, protowire.BytesType)
 		dst = protowire.AppendVarint(dst, uint64(bodyLen))
@@ -152,6 +155,8 @@ func Parse(raw []byte) (Record, error) {
 			return err
 		case fieldBody:
 			r.Body = f.bytes
+		case fieldMirrored:
+			r.Mirrored = protowire.DecodeBool(f.scalar)
 		}
 		return nil
 	}, recordTypes)
@@ -199,6 +204,7 @@ var (
 		none, protowire.BytesType, protowire.Fixed64Type, protowire.BytesType, protowire.VarintType,
 		protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType,
 		protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType, protowire.BytesType,
+		protowire.VarintType,
 	}
 	headerTypes = types{none, protowire.BytesType, protowire.BytesType}
 )

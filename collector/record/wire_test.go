@@ -32,7 +32,7 @@ func sample(seed uint64) Record {
 	r := Record{
 		Received: time.Unix(0, rnd.Int64N(math.MaxInt64)), Route: "leads", Ack: Level(rnd.IntN(4)), Topic: "leads-2",
 		Method: blob(8), Scheme: blob(5), Authority: blob(20), Path: blob(200), Source: "[::1]:443",
-		Headers: headers(), Trailers: headers(), Body: []byte(blob(3000)),
+		Headers: headers(), Trailers: headers(), Body: []byte(blob(3000)), Mirrored: rnd.IntN(2) == 0,
 	}
 	r.ID = NewID(r.Received)
 	switch rnd.IntN(3) {
@@ -67,7 +67,7 @@ func toProto(r *Record) *collectpb.Record {
 	return &collectpb.Record{
 		Id: r.ID[:], ReceivedUnixNanos: r.Received.UnixNano(), Route: r.Route, Ack: collectpb.Level(r.Ack),
 		Topic: r.Topic, Key: r.Key, Method: optional(r.Method), Scheme: optional(r.Scheme),
-		Authority: optional(r.Authority), Path: optional(r.Path), Source: r.Source,
+		Authority: optional(r.Authority), Path: optional(r.Path), Source: r.Source, Mirrored: r.Mirrored,
 		Headers: headers(r.Headers), Trailers: headers(r.Trailers), Body: optional(string(r.Body)),
 	}
 }
@@ -255,7 +255,7 @@ func TestUnknownKindsOfMessagesArePassedOver(t *testing.T) {
 
 func TestUnknownFieldsArePassedOver(t *testing.T) {
 	r := sample(3)
-	raw := r.Append([]byte{15 << 3, 1})                 // a varint field 15
+	raw := r.Append([]byte{0x90, 0x03, 1})              // a varint field 50
 	raw = append(raw, 0xa2, 0x06, 3, 'n', 'e', 'w')     // a bytes field 100
 	raw = append(raw, 4<<3|2, 1, 'x')                   // field 4 with another wire type
 	raw = append(raw, 0xa5, 0x06, 0xff, 0xff, 0xff, 42) // a fixed32 field 100

@@ -14,8 +14,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/collector/kafka"
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 )
 
 const patience = 30 * time.Second

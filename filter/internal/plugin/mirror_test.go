@@ -83,10 +83,10 @@ func TestAMirroredRequestPassesAndIsRecorded(t *testing.T) {
 			t.Fatalf("%d records, want 1", len(all))
 		}
 		r := all[0]
-		want := fmt.Sprint("leads leads acme POST https shop.example /leads?a=b 10.1.2.3:4444 memory ",
+		want := fmt.Sprint("leads leads acme POST https shop.example /leads?a=b 10.1.2.3:4444 memory true ",
 			[]record.Header{{Name: "x-tenant", Value: "acme"}}, []record.Header{{Name: "checksum", Value: "x"}}, "one\x00two")
 		if is := fmt.Sprint(r.Route, " ", r.Topic, " ", string(r.Key), " ", r.Method, " ", r.Scheme, " ", r.Authority, " ",
-			r.Path, " ", r.Source, " ", r.Ack, " ", r.Headers, r.Trailers, string(r.Body)); is != want {
+			r.Path, " ", r.Source, " ", r.Ack, " ", r.Mirrored, " ", r.Headers, r.Trailers, string(r.Body)); is != want {
 			t.Errorf("record is\n%s, want\n%s", is, want)
 		}
 		if ledger := e.sent[len(e.sent)-1].Batch.Answered; len(ledger) != 1 || ledger[0] != (record.Answered{Route: "leads", Level: record.LevelMemory, Answers: 1}) {

@@ -94,7 +94,7 @@ func (r *request) capture(match *route.Request) {
 		Received: time.Now(), Route: r.rule.Name, Ack: r.route.uplink.Level(), Topic: r.rule.Topic, Key: r.rule.Key(match),
 		Method: match.Method, Authority: match.Authority, Path: match.Path,
 		Headers: make([]record.Header, 0, len(match.Headers)),
-		Source:  property("source", "address"),
+		Source:  property("source", "address"), Mirrored: r.rule.Mode == route.ModeMirror,
 	}
 	cost := len(r.record.Key)
 	for _, h := range match.Headers {
