@@ -19,6 +19,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/marceloboeira/crowd/collector/admin"
 	"github.com/marceloboeira/crowd/collector/internal/ingest"
 	"github.com/marceloboeira/crowd/collector/internal/produce"
 	"github.com/marceloboeira/crowd/collector/internal/spool"
@@ -115,10 +116,20 @@ func (c *Collector) run(ctx context.Context) error {
 		close(open)
 		ready, spoolFailed = open, sp.Failed()
 	}
-	admin := newAdmin(c.registry, ready, ctx.Done(), spoolFailed)
+	admin := admin.New(c.registry, func() (bool, string) { // ready when it takes streams, until it drains or its spool fails
+		switch {
+		case closed(ctx.Done()):
+			return false, "draining"
+		case closed(spoolFailed):
+			return false, "the spool has failed"
+		case !closed(ready):
+			return false, "kafka has not been reached yet"
+		}
+		return true, "ready"
+	})
 	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(c.uplinks) }()
-	go func() { failed <- admin.serve(c.admin) }()
+	go func() { failed <- admin.Serve(c.admin) }()
 	c.log.Info("collector listening", "name", c.config.Name, "address", c.Addr().String(), "admin", c.AdminAddr().String(),
 		"kafka", c.config.Kafka.Brokers, "spool", c.config.Spool)
 
@@ -138,7 +149,7 @@ func (c *Collector) run(ctx context.Context) error {
 	} else {
 		err = errors.Join(err, server.Drain(drain))
 	}
-	err = errors.Join(err, c.finish(drain, producer, sp), admin.close())
+	err = errors.Join(err, c.finish(drain, producer, sp), admin.Close())
 	for ; running > 0; running-- {
 		err = errors.Join(err, <-failed)
 	}
@@ -183,4 +194,13 @@ func (c *Collector) finish(ctx context.Context, producer *produce.Producer, sp *
 	}
 	c.left = false
 	return produced
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
