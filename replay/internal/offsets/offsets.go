@@ -56,7 +56,7 @@ func (t *Tracker) Read(offset int64) bool {
 	}
 	t.Skip(offset - 1)
 	t.next = offset + 1
-	return !t.done.contain(offset)
+	return offset >= t.first && !t.done.contain(offset)
 }
 
 // Skip says that records have been read as far as offset, and those that Read was not told of are none that matter. It
