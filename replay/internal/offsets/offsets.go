@@ -62,11 +62,10 @@ func (t *Tracker) Read(offset int64) bool {
 // Skip says that records have been read as far as offset, and those that Read was not told of are none that matter. It
 // takes no metadata: another member may read them again.
 func (t *Tracker) Skip(offset int64) {
-	if offset < t.next {
-		return
+	if from := max(t.next, t.first); from <= offset {
+		t.finish(span{from: from, to: offset + 1, gap: true})
 	}
-	t.finish(span{from: t.next, to: offset + 1, gap: true})
-	t.next = offset + 1
+	t.next = max(t.next, offset+1)
 }
 
 // Done says that a record that Read has returned true for is done.
