@@ -184,9 +184,12 @@ func TestNothingIsLostToOverflow(t *testing.T) {
 				running = append(running[:i], running[i+1:]...)
 				done++
 			}
-			for !tracker.Overflows(len(running) + 1) {
+			for {
 				next += 1 + int64(rnd.IntN(spread))
 				tracker.Read(next)
+				if tracker.Overflows(len(running) + 1) {
+					break
+				}
 				if rnd.IntN(2) == 0 { // another key's, which waits
 					continue
 				}
@@ -198,10 +201,12 @@ func TestNothingIsLostToOverflow(t *testing.T) {
 					t.Fatalf("spread %d: no overflow", spread)
 				}
 			}
-			for len(running) > 0 {
-				finish(rnd.IntN(len(running)))
+			for range len(running) + 1 {
 				if s := tracker.State(); s.beyond != math.MaxInt64 || len(s.Metadata) > MaxMetadata {
 					t.Fatalf("seed %d: %d bytes do not tell everything of %d records", seed, len(s.Metadata), done)
+				}
+				if len(running) > 0 {
+					finish(rnd.IntN(len(running)))
 				}
 			}
 			s := tracker.State()
@@ -281,7 +286,7 @@ func FuzzMetadata(f *testing.F) {
 		switch {
 		case err != nil && s.Metadata != "":
 			t.Errorf("%v, but the tracker knows %q", err, s.Metadata)
-		case err == nil && s.Metadata != metadata && metadata != version:
+		case err == nil && s.Metadata != strings.NewReplacer("\r", "", "\n", "").Replace(metadata) && len(s.told) > 0:
 			t.Errorf("%q becomes %q", metadata, s.Metadata)
 		}
 		if offset < 0 || offset > math.MaxInt64-100 {
