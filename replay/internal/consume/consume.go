@@ -1,10 +1,25 @@
 // Package consume reads topics as a member of a consumer group, commits what is done, and writes dead letters.
+//
+//	Kafka --claim--> flow.Partition --> flow.Engine --Bury--> letters --> Kafka
+//	      <-- committer <-- flow.Commit --+
+//
+// A claim is a partition that this member has. It reads for as long as it has it, and when it has it no more it waits for
+// what of it is under way, commits, and only then lets the group give the partition to another member.
+//
+// Commits do not go through sarama's session: it does not say whether a commit came about, nor what metadata an offset has
+// that was committed before.
 package consume
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"strings"
+	"sync/atomic"
 	"time"
+
+	"github.com/IBM/sarama"
 
 	"github.com/marceloboeira/crowd/collector/kafka"
 	"github.com/marceloboeira/crowd/replay/internal/flow"
@@ -33,40 +48,94 @@ type Config struct {
 }
 
 // Consumer is a member of the group.
-type Consumer struct{}
+type Consumer struct {
+	config  Config
+	group   string   // whose offsets count
+	topics  []string // that are read
+	trouble *trouble
+
+	membership *sarama.Config // of the group's own client
+	client     sarama.Client  // for everything but the group's membership and dead letters
+	letters    *letters
+
+	skipped, lost atomic.Int64
+	member        atomic.Pointer[member] // nil before Run
+}
 
 // New connects to Kafka and checks the topics. It fails for a topic that does not exist, or a dead-letter topic that cannot
 // be had; while Kafka cannot be reached it tries until ctx ends.
-func New(ctx context.Context, c Config) (*Consumer, error) { panic("not yet") }
-
-// Run hands messages to the engine and commits what is done, until ctx ends or, where the run has an end, all is done. Then
-// it gives what is under way DrainTimeout, commits, and leaves the group. Trouble with Kafka is logged and waited out.
-func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error { panic("not yet") }
-
-// Bury writes a message to the dead-letter topic, with why. It tries for as long as it takes, and returns an error only if
-// ctx ends first.
-func (c *Consumer) Bury(ctx context.Context, m *flow.Message, l flow.Letter) error { panic("not yet") }
-
-// Progress is how far the group is.
-type Progress struct {
-	// Partitions is how many this member has, and All how many there are.
-	Partitions, All int
-	// Lag is how many records of this member's partitions are not done, as far as Kafka has said lately.
-	Lag int64
-	// Skipped is how many records were not wanted.
-	Skipped int64
-	// Lost is how many records Kafka had deleted before they were done (retention), of which the group had been told.
-	Lost int64
-	// Ready is whether the group has been joined.
-	Ready bool
+func New(ctx context.Context, c Config) (*Consumer, error) {
+	settings, err := newSettings(c)
+	if err != nil {
+		return nil, err
+	}
+	consumer := &Consumer{config: c, group: c.Group, topics: c.Topics, trouble: newTrouble(c.Log), membership: settings.membership}
+	if c.FromDeadLetter {
+		consumer.group, consumer.topics = c.Group+"-dead-letters", []string{c.DeadLetterTopic}
+	}
+	if consumer.client, err = sarama.NewClient(c.Kafka.Brokers, settings.client); err != nil {
+		return nil, fmt.Errorf("kafka: %w", err) // it does not connect yet: a matter of configuration
+	}
+	if err = consumer.checkTopics(ctx); err == nil {
+		consumer.letters, err = newLetters(ctx, c, settings.letters, consumer.trouble)
+	}
+	if err != nil {
+		_ = consumer.client.Close()
+		return nil, err
+	}
+	return consumer, nil
 }
 
-// Progress returns how far it is.
-func (c *Consumer) Progress() Progress { panic("not yet") }
-
-// Peek reads what Run would, without joining the group or committing, to the end that the topics have at the call, and
-// calls show for each message that is wanted, until that fails.
-func (c *Consumer) Peek(ctx context.Context, show func(*flow.Message) error) error { panic("not yet") }
+// checkTopics fails for a topic that is not there or not to be read.
+func (c *Consumer) checkTopics(ctx context.Context) error {
+	for _, topic := range c.topics {
+		var hopeless error
+		err := c.trouble.insist(ctx, "asking kafka for topic "+topic, func() error {
+			err := c.client.RefreshMetadata(topic)
+			if errors.Is(err, sarama.ErrUnknownTopicOrPartition) || errors.Is(err, sarama.ErrTopicAuthorizationFailed) ||
+				errors.Is(err, sarama.ErrInvalidTopic) {
+				hopeless, err = err, nil
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if hopeless != nil {
+			return fmt.Errorf("topic %q in the kafka at %s: check its name and whether this user may read it: %w", topic,
+				strings.Join(c.config.Kafka.Brokers, ","), hopeless)
+		}
+	}
+	return nil
+}
 
 // Close ends the connections. Run must have returned.
-func (c *Consumer) Close() error { panic("not yet") }
+func (c *Consumer) Close() error {
+	return errors.Join(c.letters.close(), c.client.Close())
+}
+
+// bounded reports whether the run has an end.
+func (c *Consumer) bounded() bool { return c.config.FromDeadLetter || !c.config.Until.IsZero() }
+
+// place is a partition.
+type place struct {
+	topic     string
+	partition int32
+}
+
+func (p place) String() string { return fmt.Sprintf("%s/%d", p.topic, p.partition) }
+
+// places are all partitions of the topics, as far as the client knows.
+func (c *Consumer) places() ([]place, error) {
+	var all []place
+	for _, topic := range c.topics {
+		partitions, err := c.client.Partitions(topic)
+		if err != nil {
+			return nil, fmt.Errorf("asking for the partitions of %s: %w", topic, err)
+		}
+		for _, partition := range partitions {
+			all = append(all, place{topic, partition})
+		}
+	}
+	return all, nil
+}

@@ -1,0 +1,216 @@
+package consume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/marceloboeira/crowd/replay/internal/flow"
+)
+
+// errRevoked is why a claim ends alone: the group gives the partition to another member, or sarama can read it no further.
+var errRevoked = errors.New("the partition is taken away")
+
+const (
+	// lastCommit is how long the last commit of a claim may take. It is less than handover, as others wait for it.
+	lastCommit = 15 * time.Second
+	// idleLooks is how often a claim that has an end looks whether there is anything left before it.
+	idleLooks = time.Second
+)
+
+// claim is a partition that this member has.
+type claim struct {
+	*member
+	place     place
+	from      sarama.ConsumerGroupClaim
+	partition *flow.Partition
+
+	next   atomic.Int64 // the offset up to which has been read
+	newest atomic.Int64 // the log's end, when last asked
+}
+
+func newClaim(m *member, from sarama.ConsumerGroupClaim) *claim {
+	return &claim{member: m, place: place{from.Topic(), from.Partition()}, from: from}
+}
+
+// run reads the partition for as long as this member has it. It returns when nothing of it is under way any more and what
+// is done is committed: then another member may have it.
+func (c *claim) run(session context.Context) error {
+	ctx, cancel := context.WithCancelCause(session)
+	defer cancel(nil)
+	go func() {
+		// What ends a claim is the end of its messages, which shows only when those that wait have been read: not before the
+		// engine wants more. Its errors end at the same time.
+		for err := range c.from.(interface {
+			Errors() <-chan *sarama.ConsumerError
+		}).Errors() {
+			c.trouble.warn("trouble with kafka", err)
+		}
+		cancel(errRevoked)
+	}()
+	if err := c.open(ctx); err != nil {
+		return nil //nolint:nilerr // it has ended before it began
+	}
+	c.read(ctx)
+	<-ctx.Done()
+	c.close(context.Cause(ctx))
+	return nil
+}
+
+// open finds out where the partition begins. It fails only if ctx ends.
+func (c *claim) open(ctx context.Context) error {
+	var found position
+	var oldest, newest int64
+	err := c.trouble.insist(ctx, "finding out where "+c.place.String()+" begins", func() error {
+		positions, err := c.positions([]place{c.place})
+		if err == nil {
+			found = positions[c.place]
+			oldest, newest, err = c.logRange(c.place)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if kept, ok := c.commits.opened(c.place, found); ok {
+		if err := c.commits.commit(ctx, c.place, kept); err != nil {
+			c.commits.keep(c.place, kept)
+			return err
+		}
+		found = kept
+	}
+	start := c.from.InitialOffset()
+	if start < 0 {
+		start = oldest
+	}
+	if found.offset > newest {
+		c.config.Log.Error("a topic has been created anew, or has lost records: beginning with its oldest record", "partition", c.place,
+			"committed", found.offset, "end", newest)
+		found = position{offset: -1}
+	}
+	if found.offset >= 0 && found.offset < oldest {
+		c.lost.Add(oldest - found.offset)
+		c.config.Log.Error("kafka has deleted records that were not done yet (retention)", "partition", c.place,
+			"records_at_most", oldest-found.offset, "committed", found.offset, "oldest", oldest)
+	}
+	if found.offset < 0 && start > oldest { // Since: so that who comes next begins here, too
+		if err := c.commits.commit(ctx, c.place, position{offset: start}); err != nil {
+			return err
+		}
+	}
+	if found.offset < 0 {
+		found = position{offset: start}
+	}
+	c.partition, err = c.engine.Open(c.place.topic, c.place.partition, found.offset, found.metadata)
+	if err != nil {
+		c.config.Log.Error("what was committed with an offset cannot be read: what is done behind it is sent again", "partition", c.place,
+			"offset", found.offset, "error", err)
+	}
+	c.next.Store(found.offset)
+	c.newest.Store(newest)
+	c.passTo(max(start, oldest))
+	return nil
+}
+
+// passTo says that there is nothing to read before an offset.
+func (c *claim) passTo(offset int64) {
+	if c.next.Load() < offset {
+		c.partition.Skip(offset - 1)
+		c.next.Store(offset)
+	}
+}
+
+// read hands what it reads to the engine, until ctx ends or what it reads does.
+func (c *claim) read(ctx context.Context) {
+	end, known := int64(-1), c.ends.known()
+	var looks <-chan time.Time
+	for end < 0 || c.next.Load() < end {
+		select {
+		case <-ctx.Done():
+			return
+		case <-known:
+			known = nil
+			if end = c.ends.of(c.place); end < 0 {
+				return // what has come since is none of this run's business
+			}
+			ticks := time.NewTicker(idleLooks)
+			defer ticks.Stop()
+			looks = ticks.C
+		case m, ok := <-c.from.Messages():
+			if !ok {
+				return
+			}
+			if end >= 0 && m.Offset >= end {
+				c.passTo(end)
+				return
+			}
+			if c.take(ctx, m) != nil {
+				return
+			}
+		case <-looks:
+			if err := c.passNothing(end); err != nil {
+				c.trouble.warn("looking for the end of "+c.place.String()+": it is tried again", err)
+			}
+		}
+	}
+}
+
+// take returns an error only if ctx ends.
+func (c *claim) take(ctx context.Context, m *sarama.ConsumerMessage) error {
+	if m.Offset < c.next.Load() {
+		return nil
+	}
+	message, wanted := c.message(m)
+	if wanted {
+		if err := c.partition.Offer(ctx, message); err != nil {
+			return err
+		}
+	} else {
+		c.partition.Skip(m.Offset)
+		c.skipped.Add(1)
+	}
+	c.next.Store(m.Offset + 1)
+	return nil
+}
+
+// close ends what is under way, as far as cause lets it, and commits what is done.
+func (c *claim) close(cause error) {
+	grace, commits := c.grace(cause)
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	commit := c.partition.Close(ctx)
+	state := position{commit.Offset, commit.Metadata}
+	if commits > 0 {
+		ctx, cancel := context.WithTimeout(context.Background(), commits)
+		defer cancel()
+		if err := c.commits.commit(ctx, c.place, state); err != nil {
+			c.trouble.warn("the last offset of a partition could not be committed", fmt.Errorf("%s: %w", c.place, err))
+			if errors.Is(cause, errEnding) {
+				c.unfinished.Add(1)
+			}
+		}
+	}
+	c.commits.keep(c.place, state)
+	// Whatever became of it, it counts no more: who has the partition next sends again what is not committed.
+	c.engine.Committed([]flow.Commit{commit})
+}
+
+// grace returns how long what is under way may take and then how long the commit may, 0 for none.
+func (c *claim) grace(cause error) (underWay, commit time.Duration) {
+	switch {
+	case errors.Is(cause, errEnding):
+		return time.Until(*c.endedBy.Load()), leaving / 2
+	case errors.Is(cause, errRevoked), errors.Is(cause, errTopics), errors.Is(cause, sarama.ErrSessionConsumeClaimExited):
+		return c.config.RequestTimeout, lastCommit // nobody has the partition before this returns
+	case errors.Is(cause, errLost), errors.Is(cause, sarama.ErrUnknownMemberId), errors.Is(cause, sarama.ErrIllegalGeneration),
+		errors.Is(cause, sarama.ErrFencedInstancedId), errors.Is(cause, sarama.ErrRebalanceTimedOut):
+		return 0, 0 // others have it already
+	}
+	// The coordinator cannot be reached. Others get the partition when it has not heard from this member for sessionTimeout,
+	// of which heartbeats that failed have taken up some.
+	return sessionTimeout / 2, heartbeats
+}

@@ -1,0 +1,159 @@
+package consume
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// endsEvery is how often the group is asked whether it has reached the ends.
+const endsEvery = 500 * time.Millisecond
+
+// ends are where a run ends: the ends that the partitions' logs had at one moment. Partitions that had nothing to read then
+// are none of it, nor are those that come later.
+type ends struct {
+	set     chan struct{} // closed when offsets is set
+	offsets map[place]int64
+}
+
+func newEnds() *ends { return &ends{set: make(chan struct{})} }
+
+// known is closed once the ends are known; nil for a run without an end.
+func (e *ends) known() <-chan struct{} {
+	if e == nil {
+		return nil
+	}
+	return e.set
+}
+
+// of returns a partition's end, or -1 if it has none. The ends must be known.
+func (e *ends) of(p place) int64 {
+	if end, ok := e.offsets[p]; ok {
+		return end
+	}
+	return -1
+}
+
+// awaitEnds returns nil when the group has committed up to the ends, whichever of its members did, or ctx's error.
+func (m *member) awaitEnds(ctx context.Context) error {
+	if wait := time.Until(m.config.Until); wait > 0 && !m.config.FromDeadLetter {
+		if err := sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+	err := m.trouble.insist(ctx, "finding out where the run ends", func() (err error) {
+		m.ends.offsets, err = m.findEnds()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	close(m.ends.set)
+	for {
+		reached := false
+		err := m.trouble.insist(ctx, "finding out whether all is done", func() (err error) {
+			reached, err = m.reached()
+			return err
+		})
+		if err != nil || reached {
+			return err
+		}
+		if err := sleep(ctx, endsEvery); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *Consumer) findEnds() (map[place]int64, error) {
+	places, err := c.places()
+	if err != nil {
+		return nil, err
+	}
+	found := map[place]int64{}
+	for _, p := range places {
+		oldest, newest, err := c.logRange(p)
+		if err != nil {
+			return nil, err
+		}
+		if newest > oldest {
+			found[p] = newest
+		}
+	}
+	return found, nil
+}
+
+// reached reports whether the group has committed up to all ends.
+func (m *member) reached() (bool, error) {
+	places := make([]place, 0, len(m.ends.offsets))
+	for p := range m.ends.offsets {
+		places = append(places, p)
+	}
+	if len(places) == 0 {
+		return true, nil
+	}
+	positions, err := m.positions(places)
+	if err != nil {
+		return false, err
+	}
+	for p, end := range m.ends.offsets {
+		if positions[p].offset < end {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// passNothing says that there is nothing left to read before the end, if that is so: transactions end in records that are
+// never read, and others are compacted away.
+func (c *claim) passNothing(end int64) error {
+	from := c.next.Load()
+	nothing, err := c.nothingIn(c.place, from, end)
+	if err == nil && nothing {
+		c.passTo(end)
+	}
+	return err
+}
+
+// nothingIn reports whether a partition has no record that is read from one offset on and before another.
+func (c *Consumer) nothingIn(p place, from, end int64) (bool, error) {
+	for from < end {
+		leader, err := c.client.Leader(p.topic, p.partition)
+		if err != nil {
+			return false, fmt.Errorf("looking for the leader of %s: %w", p, err)
+		}
+		request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: fetchBytes}
+		request.AddBlock(p.topic, p.partition, from, fetchBytes, -1)
+		answer, err := leader.Fetch(request)
+		if err != nil {
+			_ = leader.Close()
+			return false, fmt.Errorf("fetching from %s: %w", p, err)
+		}
+		block := answer.GetBlock(p.topic, p.partition)
+		if block == nil {
+			return false, fmt.Errorf("fetching from %s: %w", p, sarama.ErrIncompleteResponse)
+		}
+		if block.Err != sarama.ErrNoError {
+			return false, fmt.Errorf("fetching from %s: %w", p, block.Err)
+		}
+		at := from
+		for _, records := range block.RecordsSet {
+			batch := records.RecordBatch
+			if batch == nil {
+				return false, nil // of an old format: it has records
+			}
+			for _, r := range batch.Records {
+				if offset := batch.FirstOffset + r.OffsetDelta; !batch.Control && offset >= from && offset < end {
+					return false, nil
+				}
+			}
+			at = max(at, batch.LastOffset()+1)
+		}
+		if at == from {
+			return false, nil
+		}
+		from = at
+	}
+	return true, nil
+}

@@ -1,0 +1,260 @@
+package consume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/marceloboeira/crowd/replay/internal/flow"
+)
+
+// Why a session ends, beside what sarama says and errLost.
+var (
+	errEnding = errors.New("this process ends")
+	errTopics = errors.New("a topic that was missing is there")
+)
+
+const (
+	// lookEvery is how often what changes rarely is looked at: shares, and topics that are missing.
+	lookEvery = time.Second
+	// lagEvery is how often Kafka is asked how far partitions reach.
+	lagEvery = 15 * time.Second
+	// leaving is how long the end may take beyond DrainTimeout, for the last commits and for leaving the group.
+	leaving = 3 * time.Second
+	// settled is how long a session has to last for the next one to be begun without a pause.
+	settled = 10 * time.Second
+)
+
+// member is this process in the group, for one Run.
+type member struct {
+	*Consumer
+	engine  *flow.Engine
+	commits *committer
+	ends    *ends // nil: there is none
+
+	end        context.CancelCauseFunc   // ends the session
+	endedBy    atomic.Pointer[time.Time] // until when what is under way may take at the end of all; nil: not yet known
+	joined     atomic.Bool
+	all        atomic.Int64 // partitions of the topics
+	unfinished atomic.Int64 // partitions whose last state could not be committed at the end of all
+
+	mu     sync.Mutex
+	claims map[place]*claim
+}
+
+// Run hands messages to the engine and commits what is done, until ctx ends or, where the run has an end, all is done. Then
+// it gives what is under way DrainTimeout, commits, and leaves the group. Trouble with Kafka is logged and waited out.
+//
+// It returns an error if it is not known that all that is done has been committed, so that some of it will be sent again.
+func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
+	group, err := sarama.NewConsumerGroup(c.config.Kafka.Brokers, c.group, c.membership)
+	if err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	m := &member{Consumer: c, engine: e, commits: newCommitter(c), claims: map[place]*claim{}}
+	if c.bounded() {
+		m.ends = newEnds()
+	}
+	c.member.Store(m)
+	reading, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	working, rest := context.WithCancel(context.WithoutCancel(ctx)) // for as long as there may be something to commit
+	defer rest()
+
+	var work, sessions sync.WaitGroup
+	work.Go(func() {
+		for err := range group.Errors() {
+			c.trouble.warn("trouble with kafka", err)
+		}
+	})
+	work.Go(func() { m.commits.run(working, e) })
+	work.Go(func() { m.look(working) })
+	sessions.Go(func() { m.join(reading, group) })
+	allDone := make(chan struct{})
+	if m.ends != nil {
+		work.Go(func() {
+			if m.awaitEnds(reading) == nil {
+				close(allDone)
+			}
+		})
+	}
+	select {
+	case <-ctx.Done():
+	case <-allDone:
+	}
+	m.endedBy.Store(new(time.Now().Add(c.config.DrainTimeout)))
+	stop(errEnding)
+	left := make(chan struct{})
+	go func() {
+		sessions.Wait()
+		rest()
+		if err := group.Close(); err != nil {
+			c.trouble.warn("trouble with kafka when leaving the group", err)
+		}
+		work.Wait()
+		close(left)
+	}()
+	select {
+	case <-left:
+	case <-time.After(c.config.DrainTimeout + leaving):
+		rest() // sarama goes on in the background, and waits for brokers that do not answer
+		return errors.New("leaving the group: kafka does not answer; what could not be committed will be sent again")
+	}
+	if n := m.unfinished.Load(); n > 0 {
+		return fmt.Errorf("the last offsets of %d partitions could not be committed: what was sent last of them will be sent again", n)
+	}
+	return nil
+}
+
+// join takes part in the group until ctx ends.
+func (m *member) join(ctx context.Context, group sarama.ConsumerGroup) {
+	for failures := 1; ctx.Err() == nil; failures++ {
+		begun := time.Now()
+		err := m.session(ctx, group)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
+			m.trouble.warn("the group cannot be joined, or was left: joining", err)
+		}
+		if time.Since(begun) > settled {
+			failures = 1
+		}
+		_ = sleep(ctx, backoff(failures)) // the loop sees it
+	}
+}
+
+// session is a member of the group for as long as that goes well.
+func (m *member) session(ctx context.Context, group sarama.ConsumerGroup) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	m.end = end
+	topics, missing, err := m.existing()
+	if err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		m.trouble.warn("topics are missing: waiting for them", fmt.Errorf("%q: %w", missing, sarama.ErrUnknownTopicOrPartition))
+		go m.awaitTopics(ctx, missing, end)
+	}
+	if len(topics) == 0 {
+		<-ctx.Done()
+		return nil
+	}
+	return group.Consume(ctx, topics, m)
+}
+
+// existing divides the topics: one that is missing must not keep the others from being read.
+func (m *member) existing() (topics, missing []string, err error) {
+	for _, topic := range m.topics {
+		err := m.client.RefreshMetadata(topic)
+		switch {
+		case err == nil, errors.Is(err, sarama.ErrLeaderNotAvailable):
+			topics = append(topics, topic)
+		case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
+			missing = append(missing, topic)
+		default:
+			return nil, nil, fmt.Errorf("asking for topic %s: %w", topic, err)
+		}
+	}
+	return topics, missing, nil
+}
+
+// awaitTopics ends the session when one of the topics is there.
+func (m *member) awaitTopics(ctx context.Context, missing []string, end context.CancelCauseFunc) {
+	for sleep(ctx, lookEvery) == nil {
+		if slices.ContainsFunc(missing, func(topic string) bool { return m.client.RefreshMetadata(topic) == nil }) {
+			end(errTopics)
+			return
+		}
+	}
+}
+
+// Setup implements sarama.ConsumerGroupHandler.
+func (m *member) Setup(s sarama.ConsumerGroupSession) error {
+	m.commits.begin(s, m.end)
+	m.joined.Store(true)
+	if m.config.Since.IsZero() {
+		return nil
+	}
+	return m.beginSince(s)
+}
+
+// beginSince has the claims of a session begin at the configured time, where what is committed lies before. A claim that
+// comes later begins where another member has begun; if none has, it reads past what is older.
+func (m *member) beginSince(s sarama.ConsumerGroupSession) error {
+	for topic, partitions := range s.Claims() {
+		for _, partition := range partitions {
+			at, err := m.since(place{topic, partition})
+			if err != nil {
+				return err
+			}
+			s.MarkOffset(topic, partition, at, "") // only forward
+		}
+	}
+	return nil
+}
+
+// Cleanup implements sarama.ConsumerGroupHandler.
+func (m *member) Cleanup(sarama.ConsumerGroupSession) error {
+	m.joined.Store(false)
+	m.commits.begin(nil, nil)
+	return nil
+}
+
+// ConsumeClaim implements sarama.ConsumerGroupHandler.
+func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, from sarama.ConsumerGroupClaim) error {
+	c := newClaim(m, from)
+	m.mu.Lock()
+	m.claims[c.place] = c
+	m.mu.Unlock()
+	m.share()
+	defer func() {
+		m.mu.Lock()
+		delete(m.claims, c.place)
+		m.mu.Unlock()
+		m.share()
+	}()
+	return c.run(s.Context())
+}
+
+// look looks at what changes rarely, until ctx ends.
+func (m *member) look(ctx context.Context) {
+	for last := time.Now(); sleep(ctx, lookEvery) == nil; {
+		m.share()
+		if time.Since(last) < lagEvery {
+			continue
+		}
+		last = time.Now()
+		for _, c := range m.claimed() {
+			if newest, err := m.client.GetOffset(c.place.topic, c.place.partition, sarama.OffsetNewest); err == nil {
+				c.newest.Store(newest)
+			}
+		}
+	}
+}
+
+// share tells the engine what of the group's rates is this member's.
+func (m *member) share() {
+	all, err := m.places()
+	if err != nil {
+		return // it stays as it was; whoever reads the topic will say what is wrong
+	}
+	m.all.Store(int64(len(all)))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.engine.SetShare(min(1, float64(len(m.claims))/float64(max(1, len(all)))))
+}
+
+func (m *member) claimed() []*claim {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.claims))
+}
