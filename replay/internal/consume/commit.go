@@ -53,6 +53,7 @@ func (k *committer) run(ctx context.Context, e *flow.Engine) {
 	ticks := time.NewTicker(commitEvery)
 	defer ticks.Stop()
 	wanted := e.CommitWanted()
+	var failing time.Time // since when; zero: not
 	for {
 		select {
 		case <-ctx.Done():
@@ -60,12 +61,17 @@ func (k *committer) run(ctx context.Context, e *flow.Engine) {
 		case <-ticks.C:
 		case <-wanted:
 		}
-		wanted = e.CommitWanted()
-		if err := k.commitDone(e); err != nil {
-			wanted = nil // not before the next tick
-			if !errors.Is(err, errNoSession) {
-				k.trouble.warn("offsets could not be committed: it is tried again", err)
-			}
+		err := k.commitDone(e)
+		if err == nil {
+			wanted, failing = e.CommitWanted(), time.Time{}
+			continue
+		}
+		wanted = nil // not before the next tick
+		if failing.IsZero() {
+			failing = time.Now()
+		}
+		if !errors.Is(err, errNoSession) && (!isRebalance(err) || time.Since(failing) > lastCommit) {
+			k.trouble.warn("offsets could not be committed: it is tried again", err)
 		}
 	}
 }
@@ -92,6 +98,11 @@ func (k *committer) commitDone(e *flow.Engine) error {
 	return err
 }
 
+// isRebalance reports whether a commit failed because the group was changing at that moment, which passes.
+func isRebalance(err error) bool {
+	return errors.Is(err, sarama.ErrIllegalGeneration) || errors.Is(err, sarama.ErrRebalanceInProgress)
+}
+
 func placeOfCommit(c flow.Commit) place { return place{c.Topic, c.Partition} }
 
 // commit commits the last state of one partition; it does so as soon as it can, and returns an error if ctx ends or the
@@ -115,7 +126,9 @@ func (k *committer) commit(ctx context.Context, p place, state position) error {
 				errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 				return err
 			}
-			k.trouble.warn("offsets could not be committed: it is tried again", err)
+			if !isRebalance(err) {
+				k.trouble.warn("offsets could not be committed: it is tried again", err)
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("committing the offset of %s: %w", p, context.Cause(ctx))
 		}
