@@ -1,0 +1,203 @@
+package request
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// idleTimeout is how long a connection without requests is kept.
+	idleTimeout = 90 * time.Second
+	// maxAge is how long a connection takes new requests: whoever the target's name leads to by then, and what TLS files
+	// hold by then, counts for the next.
+	maxAge = 5 * time.Minute
+)
+
+// pool keeps connections to the target. http.Transport would do so too, but sends some requests a second time where a
+// connection breaks, above all those with an Idempotency-Key: attempts that nobody counts. An http.ClientConn does not.
+//
+// A connection is free while it may have room for another request. That with HTTP/1.1 is one that has none under way; that
+// with HTTP/2 may have many. Where none is free another is made, so there are never more than there are requests at once.
+type pool struct {
+	dial func(context.Context) (*http.ClientConn, error)
+	// http2 is whether connections may be HTTP/2's.
+	http2 bool
+
+	mu sync.Mutex
+	// free are those that may have room, with the one used last at the end.
+	free []*connection
+	// shared is whether a new connection is worth waiting for: HTTP/2's take many requests.
+	shared  bool
+	dialing *dialing // the one that others wait for, if any
+	closed  bool
+}
+
+// connection is one of a pool. Its fields are under pool.mu.
+type connection struct {
+	*http.ClientConn
+	since time.Time
+	users int
+	free  bool // is in pool.free
+	idle  *time.Timer
+}
+
+// dialing is the making of a shared connection.
+type dialing struct {
+	done      chan struct{} // closed when the others are set
+	abandoned bool          // the request that it was for has ended before
+	err       error
+}
+
+func newPool(dial func(context.Context) (*http.ClientConn, error), http2 bool) *pool {
+	return &pool{dial: dial, http2: http2, shared: http2}
+}
+
+// get returns a connection that one request may be sent on, and which must be put back. Each call makes at most one.
+func (p *pool) get(ctx context.Context) (*connection, error) {
+	for {
+		p.mu.Lock()
+		if c := p.take(); c != nil {
+			p.mu.Unlock()
+			return c, nil
+		}
+		if !p.shared {
+			p.mu.Unlock()
+			return p.connect(ctx)
+		}
+		d := p.dialing
+		if d == nil {
+			d = &dialing{done: make(chan struct{})}
+			p.dialing = d
+			p.mu.Unlock()
+			c, err := p.connect(ctx)
+			d.err, d.abandoned = err, ctx.Err() != nil
+			p.mu.Lock()
+			p.dialing = nil
+			p.mu.Unlock()
+			close(d.done)
+			return c, err
+		}
+		p.mu.Unlock()
+		select {
+		case <-d.done:
+			if d.err != nil && !d.abandoned {
+				return nil, d.err
+			}
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// take returns a free connection with room, nil if there is none. It is called under mu.
+func (p *pool) take() *connection {
+	for len(p.free) > 0 {
+		c := p.free[len(p.free)-1]
+		if !c.old() && c.Reserve() == nil {
+			if c.users++; c.users == 1 {
+				c.idle.Stop()
+			}
+			if c.Available() == 0 {
+				p.unlist(c)
+			}
+			return c
+		}
+		p.unlist(c)
+		c.closeUnused()
+	}
+	return nil
+}
+
+// connect makes a connection and takes it.
+func (p *pool) connect(ctx context.Context) (*connection, error) {
+	made, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c := &connection{ClientConn: made, since: time.Now(), users: 1}
+	c.idle = time.AfterFunc(idleTimeout, func() { p.closeIdle(c) })
+	c.idle.Stop()
+	if err := c.Reserve(); err != nil {
+		made.Close()
+		return nil, fmt.Errorf("the new connection was lost: %w", err)
+	}
+	room := c.Available() > 0
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.shared = p.http2 && room
+	if room {
+		p.list(c)
+	}
+	return c, nil
+}
+
+// put gives back what get has returned, after the answer has been read or given up.
+func (p *pool) put(c *connection) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.users--
+	if p.closed || c.Err() != nil || c.old() {
+		p.unlist(c)
+		c.closeUnused()
+		return
+	}
+	if !c.free {
+		p.list(c)
+	}
+	if c.users == 0 {
+		c.idle.Reset(idleTimeout)
+	}
+}
+
+func (p *pool) closeIdle(c *connection) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.users == 0 {
+		p.unlist(c)
+		c.closeUnused()
+	}
+}
+
+// close closes the connections without requests, and the others when they have none any more.
+func (p *pool) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for len(p.free) > 0 {
+		c := p.free[len(p.free)-1]
+		p.unlist(c)
+		c.closeUnused()
+	}
+}
+
+func (p *pool) list(c *connection) {
+	p.free, c.free = append(p.free, c), true
+}
+
+// unlist looks from the end, where a connection most often is.
+func (p *pool) unlist(c *connection) {
+	if !c.free {
+		return
+	}
+	for i, other := range slices.Backward(p.free) {
+		if other == c {
+			p.free = slices.Delete(p.free, i, i+1)
+			break
+		}
+	}
+	c.free = false
+}
+
+func (c *connection) old() bool { return time.Since(c.since) > maxAge }
+
+// closeUnused closes a connection that is not free, unless it has requests under way: then the last of them does, by put.
+func (c *connection) closeUnused() {
+	if c.users == 0 {
+		c.idle.Stop()
+		c.Close()
+	}
+}
