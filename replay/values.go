@@ -102,7 +102,7 @@ func (r Rate) MarshalText() ([]byte, error) {
 	if r == Unlimited {
 		return []byte("unlimited"), nil
 	}
-	return strconv.AppendFloat(nil, float64(r), 'g', -1, 64), nil
+	return strconv.AppendFloat(nil, float64(r), 'f', -1, 64), nil
 }
 
 // String returns the text that UnmarshalText reads.
