@@ -1,6 +1,7 @@
 package record
 
 import (
+	"strconv"
 	"strings"
 	"time"
 )
@@ -20,6 +21,14 @@ const (
 	headerErrorClass  = ReservedPrefix + "error-class"
 	headerErrorReason = ReservedPrefix + "error-reason"
 
+	headerErrorStatus   = ReservedPrefix + "error-status"
+	headerErrorAnswer   = ReservedPrefix + "error-answer"
+	headerErrorAttempts = ReservedPrefix + "error-attempts"
+	headerErrorGroup    = ReservedPrefix + "error-group"
+	headerErrorTime     = ReservedPrefix + "error-time"
+	headerErrorStoredAt = ReservedPrefix + "error-stored-at"
+	errorPrefix         = ReservedPrefix + "error-"
+
 	ceSpecVersion = CloudEventsPrefix + "specversion"
 	ceID          = CloudEventsPrefix + "id"
 	ceSource      = CloudEventsPrefix + "source"
@@ -35,8 +44,7 @@ const (
 // In order: the pseudo-headers `:method`, `:scheme`, `:authority` and `:path`; the request's headers as they
 // were; its trailers as `crowd-trailer-NAME`; `crowd-route` and `crowd-source` (the client's address);
 // `crowd-mode: mirror` where the request went on to its upstream too; `crowd-redelivered: true` where the record may be
-// a repeat; the CloudEvents attributes. In a dead-letter topic
-// those of ErrorHeaders follow.
+// a repeat; the CloudEvents attributes. In a dead-letter topic those of ErrorHeaders or FailureHeaders follow.
 func (r *Record) KafkaHeaders(redelivered bool) []Header {
 	h := make([]Header, 0, len(r.Headers)+len(r.Trailers)+12)
 	h = append(h,
@@ -77,6 +85,87 @@ func MalformedHeaders(redelivered bool) []Header {
 // programs: "too_large", "invalid_topic", "rejected" or "malformed"; `crowd-error-reason`, a sentence for people.
 func ErrorHeaders(topic, class, reason string) []Header {
 	return []Header{{headerErrorTopic, topic}, {headerErrorClass, class}, {headerErrorReason, reason}}
+}
+
+// Failure is what crowd replay says of a record that it has given up.
+type Failure struct {
+	Topic    string    // that the record was meant for
+	Class    string    // for programs; see FailureHeaders
+	Reason   string    // a sentence for people
+	Group    string    // the consumer group that gave it up; empty: a collector did
+	Attempts int       // how often it was sent
+	Status   int       // the last answer's; 0: there was none
+	Answer   []byte    // how the last answer's body began
+	Time     time.Time // when it was given up
+	// StoredAt is TOPIC/PARTITION/OFFSET where the dead-letter topic takes no record as large as this one; empty where it
+	// is whole.
+	StoredAt string
+}
+
+// FailureHeaders returns what a record that crowd replay has given up has in a dead-letter topic beside its own headers:
+// those of ErrorHeaders, where the class is "rejected", "retries_exhausted", "expired" or "malformed"; `crowd-error-status`
+// and `crowd-error-answer`, the last answer's status and how its body began (any bytes, at most 1 KiB), if there was one;
+// `crowd-error-attempts`; `crowd-error-group`, the consumer group; `crowd-error-time`, when it was given up, by RFC 3339.
+// With `crowd-error-stored-at: TOPIC/PARTITION/OFFSET` the record has no body here, as it is larger than the dead-letter
+// topic takes: the whole is there, for as long as that topic keeps it.
+func FailureHeaders(f Failure) []Header {
+	h := ErrorHeaders(f.Topic, f.Class, f.Reason)
+	if f.Status != 0 {
+		h = append(h, Header{headerErrorStatus, strconv.Itoa(f.Status)})
+	}
+	if len(f.Answer) > 0 {
+		h = append(h, Header{headerErrorAnswer, string(f.Answer)})
+	}
+	h = append(h, Header{headerErrorAttempts, strconv.Itoa(f.Attempts)}, Header{headerErrorGroup, f.Group},
+		Header{headerErrorTime, f.Time.UTC().Format(time.RFC3339)})
+	if f.StoredAt != "" {
+		h = append(h, Header{headerErrorStoredAt, f.StoredAt})
+	}
+	return h
+}
+
+// FailureFromKafka reads the headers of ErrorHeaders and FailureHeaders, as far as they go, and returns the others.
+func FailureFromKafka(headers []Header) (Failure, []Header) {
+	var f Failure
+	others := make([]Header, 0, len(headers))
+	for _, h := range headers {
+		switch h.Name {
+		case headerErrorTopic:
+			f.Topic = h.Value
+		case headerErrorClass:
+			f.Class = h.Value
+		case headerErrorReason:
+			f.Reason = h.Value
+		case headerErrorStatus:
+			f.Status = count(h.Value)
+		case headerErrorAnswer:
+			f.Answer = []byte(h.Value)
+		case headerErrorAttempts:
+			f.Attempts = count(h.Value)
+		case headerErrorGroup:
+			f.Group = h.Value
+		case headerErrorTime:
+			if t, err := time.Parse(time.RFC3339, h.Value); err == nil {
+				f.Time = t
+			}
+		case headerErrorStoredAt:
+			f.StoredAt = h.Value
+		default:
+			if !strings.HasPrefix(h.Name, errorPrefix) {
+				others = append(others, h)
+			}
+		}
+	}
+	return f, others
+}
+
+// count is a number in a header; what is none counts as 0.
+func count(text string) int {
+	n, err := strconv.ParseUint(text, 10, 31)
+	if err != nil {
+		return 0
+	}
+	return int(n)
 }
 
 // FromKafka rebuilds a record from what KafkaHeaders and the topic, key and value hold, as far as it goes:

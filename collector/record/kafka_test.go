@@ -53,3 +53,29 @@ func TestFromKafkaOfAnotherProducer(t *testing.T) {
 	}
 	equal(t, "record", r, Record{Topic: "t", Received: at, Body: []byte("v"), Headers: []Header{{"a", "b"}}})
 }
+
+func TestFailureHeaders(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	own := []Header{{":method", "POST"}, {"crowd-route", "leads"}, {"x-own", ""}}
+	for name, f := range map[string]Failure{
+		"answered": {Topic: "leads", Class: "rejected", Reason: "the target said 409", Group: "g", Attempts: 1, Status: 409,
+			Answer: []byte("no\xff"), Time: at},
+		"without an answer": {Topic: "leads", Class: "retries_exhausted", Reason: "connection refused", Group: "g", Attempts: 20, Time: at},
+		"never sent":        {Topic: "leads", Class: "expired", Group: "g", Time: at},
+		"stored elsewhere":  {Topic: "leads", Class: "rejected", Group: "g", Time: at, StoredAt: "leads/3/17"},
+	} {
+		got, others := FailureFromKafka(append(own[:len(own):len(own)], FailureHeaders(f)...))
+		equal(t, name, got, f)
+		equal(t, name+": the others", others, own)
+	}
+	got, others := FailureFromKafka(append(ErrorHeaders("leads", "too_large", "larger than the topic takes"), own...))
+	equal(t, "a collector's", got, Failure{Topic: "leads", Class: "too_large", Reason: "larger than the topic takes"})
+	equal(t, "a collector's: the others", others, own)
+}
+
+func TestFailureFromKafkaOfAnotherProducer(t *testing.T) {
+	got, others := FailureFromKafka([]Header{{"crowd-error-status", "-1"}, {"crowd-error-attempts", "99999999999999999999"},
+		{"crowd-error-time", "?"}, {"crowd-error-new", "x"}, {"crowd-error", "kept"}})
+	equal(t, "failure", got, Failure{})
+	equal(t, "the others", others, []Header{{"crowd-error", "kept"}})
+}
