@@ -28,6 +28,7 @@ import (
 	"github.com/marceloboeira/crowd/collector/kafka"
 	"github.com/marceloboeira/crowd/collector/tail"
 	"github.com/marceloboeira/crowd/examples/quickstart"
+	"github.com/marceloboeira/crowd/replay"
 	"github.com/marceloboeira/crowd/xds"
 	"github.com/marceloboeira/crowd/xds/route"
 	"github.com/marceloboeira/crowd/xds/route/routefile"
@@ -43,6 +44,7 @@ const usage = `crowd answers HTTP requests inside Envoy and stores them in Kafka
   crowd collector            takes records from Envoys and produces them to Kafka
   crowd xds                  hands routes to Envoys
   crowd xds status           says which Envoy has which version, and what was rejected and why
+  crowd replay               gives what is in Kafka to an HTTP API, at a pace that it can stand
   crowd routes check FILE…   says everything that is wrong with routes files
   crowd routes explain       says which route a request takes, and why
   crowd routes diff A B      says what is different for requests with B in the place of A
@@ -101,6 +103,8 @@ func command(args []string, stdout, stderr io.Writer) error {
 		return runCollector(rest, stderr)
 	case "xds":
 		return runXDS(rest, stdout, stderr)
+	case "replay":
+		return runReplay(rest, stdout, stderr)
 	case "routes":
 		return runRoutes(rest, stdout, stderr)
 	case "spool":
@@ -315,6 +319,43 @@ func showXDSStatus(args []string, stdout, stderr io.Writer) error {
 		err = fmt.Errorf("%d of %d servers did not answer", silent, len(servers))
 	}
 	return err
+}
+
+func runReplay(args []string, stdout, stderr io.Writer) error {
+	f := newFlags("replay", "", stderr)
+	file := f.String("config", "", "a `file` with the flags' names, and more; its limits are followed. Flags go first")
+	dryRun := f.Bool("dry-run", false, "print what would be sent, and touch nothing")
+	new(replay.Config).AddFlags(f.FlagSet) // only to see whether they are right, and find the file
+	if _, err := f.parse(args, 0, 0, "flags alone"); err != nil {
+		return err
+	}
+	source := replay.Source{File: *file, Flags: func(c *replay.Config) {
+		f := flag.NewFlagSet("", flag.ContinueOnError)
+		f.String("config", "", "")
+		f.Bool("dry-run", false, "")
+		c.AddFlags(f)
+		_ = f.Parse(args) // it has been right before
+	}}
+	cfg, err := source.Load()
+	if err != nil {
+		return err
+	}
+	ctx, stop := untilSignal()
+	defer stop()
+	if *dryRun {
+		return replay.DryRun(ctx, cfg, stdout, newLog(stderr, slog.LevelInfo))
+	}
+	options := replay.Options{Registry: newRegistry(), Source: source}
+	if options.Terminal = replay.NewTerminal(stderr); options.Terminal != nil {
+		defer options.Terminal.Close()
+		stderr = options.Terminal
+	}
+	options.Log = newLog(stderr, slog.LevelInfo)
+	r, err := replay.New(cfg, options)
+	if err != nil {
+		return err
+	}
+	return r.Run(ctx)
 }
 
 func runTail(args []string, stdout, stderr io.Writer) error {

@@ -10,33 +10,58 @@ import (
 	"github.com/marceloboeira/crowd/xds/route/routefile"
 )
 
-// Load reads the configuration file at path, strictly. Paths of files in it are relative to its directory. Then over,
-// which may be nil, puts what flags say over it. What is wrong inside the file comes back at once, as a routefile.Errors;
-// what is wrong with the whole that it makes with the flags has no position.
-func Load(path string, over func(*Config)) (Config, error) {
-	text, err := os.ReadFile(path)
+// Source is where a configuration comes from.
+type Source struct {
+	// File is the path of a file; empty: there is none.
+	File string
+	// Flags puts what flags say over what a file does; nil: nothing.
+	Flags func(*Config)
+}
+
+// Load reads the configuration, strictly. Paths of files in the file are relative to its directory. What is wrong inside the
+// file comes back at once, as a routefile.Errors; what is wrong with the whole that it makes with the flags has no position.
+func (s Source) Load() (Config, error) {
+	if s.File == "" {
+		var c Config
+		if s.Flags != nil {
+			s.Flags(&c)
+		}
+		var errs []error
+		for _, e := range c.Validate() {
+			e.Path = flagOf(e.Path)
+			errs = append(errs, e)
+		}
+		return c, errors.Join(errs...)
+	}
+	text, err := os.ReadFile(s.File)
 	if err != nil {
 		return Config{}, fmt.Errorf("read the configuration: %w", err)
 	}
-	return parse(path, text, over)
+	return s.parse(text)
 }
 
-func parse(path string, text []byte, over func(*Config)) (Config, error) {
-	if over == nil {
-		c, err := routefile.Decode[Config](routefile.File{Name: path, Text: text})
-		return c.in(filepath.Dir(path)), err
+func (s Source) parse(text []byte) (Config, error) {
+	file := routefile.File{Name: s.File, Text: text}
+	if s.Flags == nil {
+		c, err := routefile.Decode[Config](file)
+		return c.in(filepath.Dir(s.File)), err
 	}
-	p, err := routefile.Decode[part](routefile.File{Name: path, Text: text})
+	p, err := routefile.Decode[part](file)
 	if err != nil {
 		return Config{}, err
 	}
-	c := Config(p).in(filepath.Dir(path))
-	over(&c)
+	c := Config(p).in(filepath.Dir(s.File))
+	s.Flags(&c)
+	return c, c.check()
+}
+
+// check returns everything that is wrong with c as one error.
+func (c Config) check() error {
 	var errs []error
 	for _, e := range c.Validate() {
 		errs = append(errs, e)
 	}
-	return c, errors.Join(errs...)
+	return errors.Join(errs...)
 }
 
 // part is a configuration of which flags may give what is required.

@@ -33,7 +33,7 @@ func TestErrors(t *testing.T) {
 				t.Fatal(err)
 			}
 			text, want, _ := strings.Cut(string(content), separator)
-			_, err = parse("replay.yaml", []byte(text), nil)
+			_, err = Source{File: "replay.yaml"}.parse([]byte(text))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -95,7 +95,7 @@ drain_timeout: 5s
 `
 
 func TestParse(t *testing.T) {
-	got, err := parse(filepath.Join("config", "replay.yaml"), []byte(whole), nil)
+	got, err := Source{File: filepath.Join("config", "replay.yaml")}.parse([]byte(whole))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,24 +137,24 @@ func TestParse(t *testing.T) {
 
 func TestLoad(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "replay.yaml")
-	if _, err := Load(path, nil); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := (Source{File: path}).Load(); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 	if err := os.WriteFile(path, []byte("rate: 50\nconcurrency: 7\ntls: {ca: ca.pem}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path, nil); !errors.As(err, new(routefile.Errors)) {
+	if _, err := (Source{File: path}).Load(); !errors.As(err, new(routefile.Errors)) {
 		t.Errorf("a part alone: %v", err)
 	}
-	c, err := Load(path, func(c *Config) {
+	c, err := Source{path, func(c *Config) {
 		c.Kafka, c.Group, c.Topics, c.Target, c.Rate = []string{"a:1"}, "g", []string{"t"}, "https://a", new(Rate(5))
-	})
+	}}.Load()
 	if err != nil || *c.Rate != 5 || c.Concurrency != 7 || c.TLS.CA != filepath.Join(filepath.Dir(path), "ca.pem") {
 		t.Errorf("a part with flags: %+v, %v", c, err)
 	}
-	_, err = Load(path, func(c *Config) {
+	_, err = Source{path, func(c *Config) {
 		c.Kafka, c.Group, c.Target = []string{"a:1"}, "g", "http://a"
-	})
+	}}.Load()
 	const want = "topics: is missing (allowed: at least one topic)\n" +
 		"tls.ca: means nothing for http (allowed: a target with https, or leave it out)"
 	if err == nil || err.Error() != want {
@@ -163,7 +163,7 @@ func TestLoad(t *testing.T) {
 	if err := os.WriteFile(path, []byte("concurrency: -7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(path, func(*Config) {}); err == nil || err.Error() != path+":1:14: concurrency: is -7 (allowed: 1 to 10000)" {
+	if _, err := (Source{path, func(*Config) {}}).Load(); err == nil || err.Error() != path+":1:14: concurrency: is -7 (allowed: 1 to 10000)" {
 		t.Errorf("a part that is wrong: %v", err)
 	}
 }
@@ -184,7 +184,7 @@ func FuzzConfig(f *testing.F) {
 		f.Add(text, int64(1_800_000_000))
 	}
 	f.Fuzz(func(t *testing.T, text string, at int64) {
-		c, err := parse("replay.yaml", []byte(text), nil)
+		c, err := Source{File: "replay.yaml"}.parse([]byte(text))
 		if err != nil {
 			all := routefile.Errors(nil)
 			if !errors.As(err, &all) {

@@ -15,13 +15,13 @@ import (
 // followInterval is how often the file is read, and the clock.
 const followInterval = time.Second
 
-// follow gives limits to set as they change, by the clock and in the file at path, until ctx ends; the first time at once.
-// c is the valid configuration that runs. Without a path, only the clock counts. The file is read as by Load.
-func follow(ctx context.Context, c Config, path string, over func(*Config), set func(flow.Limits), log *slog.Logger) {
+// follow gives limits to set as they change, by the clock and in the source's file, if it has one, until ctx ends; the first
+// time at once. c is the valid configuration that runs.
+func follow(ctx context.Context, c Config, source Source, set func(flow.Limits), log *slog.Logger) {
 	current := newSchedule(c.Limits)
 	limits := current.at(time.Now())
 	set(limits)
-	file := followed{running: c, parse: func(text []byte) (Config, error) { return parse(path, text, over) }, log: log}
+	file := followed{running: c, parse: source.parse, log: log}
 	tick := time.NewTicker(followInterval)
 	defer tick.Stop()
 	for {
@@ -30,8 +30,8 @@ func follow(ctx context.Context, c Config, path string, over func(*Config), set 
 		case <-ctx.Done():
 			return
 		}
-		if path != "" {
-			if changed, ok := file.look(os.ReadFile(path)); ok {
+		if source.File != "" {
+			if changed, ok := file.look(os.ReadFile(source.File)); ok {
 				current = newSchedule(changed.Limits)
 			}
 		}

@@ -25,7 +25,7 @@ import (
 // load reads compose.yaml as Compose does: against its schema, then checked for consistency.
 func load(t *testing.T) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{"compose.yaml"}, cli.WithConsistency(true))
+	options, err := cli.NewProjectOptions([]string{"compose.yaml"}, cli.WithConsistency(true), cli.WithProfiles([]string{"*"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +63,7 @@ func TestImages(t *testing.T) {
 		"envoy":     "envoyproxy/envoy:v" + envoy.Version,
 		"xds":       "crowd",
 		"collector": "crowd",
+		"replay":    "crowd",
 		"kafka":     "apache/kafka:" + kafka.Version,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
