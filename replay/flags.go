@@ -1,8 +1,10 @@
 package replay
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,35 +23,42 @@ func (c *Config) AddFlags(f *flag.FlagSet) {
 			return (*r).UnmarshalText([]byte(s))
 		})
 	}
+	number := func(n *int, name string, otherwise int, usage string) {
+		f.Func(name, fmt.Sprintf("%s (default %d)", usage, otherwise), func(s string) error {
+			given, err := strconv.ParseUint(s, 10, 31)
+			if err != nil || given == 0 {
+				return errors.New("want a whole number from 1 up")
+			}
+			*n = int(given)
+			return nil
+		})
+	}
 	list(&c.Kafka, "kafka", "Kafka's bootstrap servers, `host:port`, separated by commas")
 	f.StringVar(&c.KafkaConfig, "kafka-config", c.KafkaConfig,
 		"a client properties `file` with Kafka's names (security.protocol, sasl.mechanism, …)")
-	f.StringVar(&c.Group, "group", c.Group, "the consumer group; its members share the partitions and the rate")
+	f.StringVar(&c.Group, "group", c.Group, "the consumer `group`; its members share the partitions and the rate")
 	list(&c.Topics, "topic", "the `topics` to replay, separated by commas")
 	f.BoolVar(&c.FromDeadLetter, "from-dead-letter", c.FromDeadLetter, "send again what this group has given up of these topics, once")
 	f.StringVar(&c.Since, "since", c.Since, "only requests received since then: an RFC 3339 `time`, or how long ago, for example 90m")
 	f.StringVar(&c.Until, "until", c.Until, "only requests received before then, a `time` likewise; then end")
-	f.Func("filter", "only requests with `route=NAME`, key=KEY or header=NAME:VALUE; may be given several times", c.Filter.set)
+	f.Func("filter", "only requests that fit the `condition` route=NAME, key=KEY or header=NAME:VALUE; may be given several times", c.Filter.set)
 	f.BoolVar(&c.Mirrored, "mirrored", c.Mirrored, "also send requests that were mirrored, which their upstream has had")
 	f.StringVar(&c.Target, "target", c.Target, "the `URL` of the API, http:// or https://")
-	f.Func("protocol", "auto, http1 or http2 (default auto)", func(s string) error { return c.Protocol.UnmarshalText([]byte(s)) })
+	f.Func("protocol", "`protocol`: auto, http1 or http2 (default auto)", func(s string) error { return c.Protocol.UnmarshalText([]byte(s)) })
 	f.StringVar(&c.TLS.CA, "tls-ca", c.TLS.CA, "a PEM `file` with those whose certificate the target must have (default the system's)")
 	f.StringVar(&c.TLS.Cert, "tls-cert", c.TLS.Cert, "a PEM `file` with this client's certificate")
 	f.StringVar(&c.TLS.Key, "tls-key", c.TLS.Key, "a PEM `file` with its key")
-	duration(&c.Timeout, "timeout", DefaultTimeout, "how long an attempt may take")
-	rate(&c.Rate, "rate", "what the group sends at most: requests a second, 300/m, or unlimited")
-	f.Func("concurrency", fmt.Sprintf("`requests` that this process has under way at most (default %d)", DefaultConcurrency), func(s string) error {
-		_, err := fmt.Sscanf(s+"\n", "%d\n", &c.Concurrency)
-		return err
-	})
-	rate(&c.KeyRate, "key-rate", "what is sent of one key at most (default unlimited)")
+	duration(&c.Timeout, "timeout", DefaultTimeout, "how long an attempt may take, a `duration`")
+	rate(&c.Rate, "rate", "what the group sends at most: `requests` a second, 300/m, or unlimited")
+	number(&c.Concurrency, "concurrency", DefaultConcurrency, "`requests` that this process has under way at most")
+	rate(&c.KeyRate, "key-rate", "what is sent of one key at most: `requests` likewise (default unlimited)")
 	f.BoolVar(&c.Adaptive, "adaptive", c.Adaptive, "have slow answers, 429 and 503 slow it down below rate and concurrency")
-	f.Func("order", "what goes one after another: key, partition or none (default key)", func(s string) error { return c.Order.UnmarshalText([]byte(s)) })
-	f.IntVar(&c.Retry.MaxAttempts, "max-attempts", c.Retry.MaxAttempts, fmt.Sprintf("`attempts` after which a request is given up (default %d)", DefaultMaxAttempts))
-	duration(&c.Retry.MaxAge, "max-age", 0, "how long after it was received a request is still sent; 0: for ever")
+	f.Func("order", "what goes one after another: `key`, partition or none (default key)", func(s string) error { return c.Order.UnmarshalText([]byte(s)) })
+	number(&c.Retry.MaxAttempts, "max-attempts", DefaultMaxAttempts, "`attempts` after which a request is given up")
+	duration(&c.Retry.MaxAge, "max-age", 0, "how long after it was received a request is still sent, a `duration`; 0s: for ever")
 	f.StringVar(&c.DeadLetterTopic, "dead-letter-topic", c.DeadLetterTopic, "the `topic` for what is given up (default "+DefaultDeadLetterTopic+")")
 	f.StringVar(&c.Admin, "admin", c.Admin, "`address` for /metrics, /healthz, /readyz and /status (default "+DefaultAdmin+")")
-	duration(&c.DrainTimeout, "drain-timeout", DefaultDrainTimeout, "how long to wait for answers after SIGTERM")
+	duration(&c.DrainTimeout, "drain-timeout", DefaultDrainTimeout, "how long to wait for answers after SIGTERM, a `duration`")
 }
 
 // listFlag is a flag of values separated by commas. The first time that it is given it replaces what was there.
@@ -89,7 +98,7 @@ func (f *Filter) set(s string) error {
 		}
 		f.Match.Headers = append(f.Match.Headers, condition)
 	default:
-		return fmt.Errorf("want route=NAME, key=KEY, header=NAME or header=NAME:VALUE")
+		return errors.New("want route=NAME, key=KEY, header=NAME or header=NAME:VALUE")
 	}
 	return nil
 }

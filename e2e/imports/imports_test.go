@@ -59,6 +59,14 @@ func TestReach(t *testing.T) {
 			packages:  "/xds/...",
 			forbidden: []rule{{crowd + "/collector/...", "data plane and control plane are deployed and fail apart"}},
 		},
+		{
+			packages: "/replay/...",
+			allowed: []string{
+				crowd + "/replay/...", crowd + "/collector/record", crowd + "/collector/kafka", crowd + "/collector/admin",
+				crowd + "/xds/route/...",
+			},
+			forbidden: []rule{{crowd + "/...", "replay needs records and the words of routes, and neither plane"}},
+		},
 	} {
 		t.Run(strings.TrimPrefix(part.packages, "/"), func(t *testing.T) {
 			roots, imports := list(t, part.env, crowd+part.packages)
