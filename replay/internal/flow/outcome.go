@@ -44,11 +44,14 @@ func (q *queue) ended(j *job, o Outcome, now time.Time, random float64) {
 	case Unsendable:
 		q.bury(l, ClassMalformed, o.Reason)
 	case Failed:
-		if !j.pass.probe {
+		switch {
+		case !j.pass.probe:
 			m.failed++
+		case answered(o):
+			m.probes++
 		}
-		if m.failed >= q.options.MaxAttempts {
-			q.bury(l, ClassExhausted, fmt.Sprintf("%d attempts have failed, the last one because: %s", m.failed, o.Reason))
+		if max(m.failed, m.probes) >= q.options.MaxAttempts {
+			q.bury(l, ClassExhausted, fmt.Sprintf("%d attempts have failed, the last one because: %s", m.tries, o.Reason))
 			break
 		}
 		wait := backoff(max(m.failed, 1), q.options.InitialBackoff, q.options.MaxBackoff, random)
@@ -60,6 +63,20 @@ func (q *queue) ended(j *job, o Outcome, now time.Time, random float64) {
 		panic("BUG: an attempt without a verdict")
 	}
 	q.settle(l.partition)
+	if j.pass.probe {
+		q.releaseAll()
+	}
+}
+
+// answered reports whether a target was there that did not say itself that it is overloaded or away. If that is all that
+// ever comes of a message while the circuit breaker is open, and there is no other to try, it is the message's fault, and
+// would stop everything behind it for ever.
+func answered(o Outcome) bool {
+	switch o.Status {
+	case 0, http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return false
+	}
+	return true
 }
 
 func (q *queue) adapt(j *job, o Outcome, now time.Time) {

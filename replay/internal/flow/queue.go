@@ -69,7 +69,8 @@ type held struct {
 	*Message
 	size   int
 	tries  int // attempts
-	failed int // those of them that count
+	failed int // those of them that count against MaxAttempts
+	probes int // those of them that were the circuit breaker's, and that the target was there to answer
 	last   Outcome
 }
 
@@ -161,10 +162,17 @@ func (q *queue) exposed() int {
 func (q *queue) full(p *partition) bool {
 	concurrency := q.limits.Concurrency
 	return p.held > 0 && p.bytes >= q.options.MaxBufferBytes/max(len(q.partitions), 1) ||
-		p.ready.len() >= concurrency ||
+		p.ready.len() >= concurrency && !q.needsProbe(p) ||
 		q.options.Order == ByPartition && p.held > concurrency ||
 		p.doomed.len()+p.burying >= maxBurying ||
 		p.tracker.Overflows(p.busy+1)
+}
+
+// needsProbe reports whether another message should be read though enough are ready: those that are may be what keeps the
+// circuit breaker open, as each of them has failed before.
+func (q *queue) needsProbe(p *partition) bool {
+	return !q.breaker.circuit.IsClosed() &&
+		!slices.ContainsFunc(p.ready.all(), func(l *lane) bool { return l.messages.front().tries == 0 })
 }
 
 // add takes a partition's next message.
