@@ -320,3 +320,5 @@ func committed(t testing.TB, cluster *kfake.Cluster, group, topic string, partit
 	}
 	return positions
 }
+
+func slogTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
