@@ -194,9 +194,11 @@ func (c *claim) close(cause error) {
 			}
 		}
 	}
-	c.commits.keep(c.place, state)
-	// Whatever became of it, it counts no more: who has the partition next sends again what is not committed.
-	c.engine.Committed([]flow.Commit{commit})
+	if c.commits.keep(c.place, state) {
+		c.engine.Lost([]flow.Commit{commit}) // whoever has the partition next begins where it was
+	} else {
+		c.engine.Committed([]flow.Commit{commit})
+	}
 }
 
 // grace returns how long what is under way may take and then how long the commit may, 0 for none.

@@ -191,14 +191,16 @@ func (k *committer) send(states map[place]position) (map[place]bool, error) {
 	return committed, errors.Join(errs...)
 }
 
-// keep remembers the last state of a partition that could not be committed, for the case that it comes back before anybody
-// else has committed anything: then nothing of it is sent again.
-func (k *committer) keep(p place, state position) {
+// keep remembers the last state of a partition if it could not be committed, for the case that the partition comes back
+// before anybody else has committed anything: then nothing of it is sent again.
+func (k *committer) keep(p place, state position) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.known[p] != state {
-		k.kept[p] = state
+	if k.known[p] == state {
+		return false
 	}
+	k.kept[p] = state
+	return true
 }
 
 // opened says what was found committed for a partition, and returns what is kept of it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/replay/internal/flow"
 	"github.com/marceloboeira/crowd/replay/internal/offsets"
 )
@@ -100,7 +102,7 @@ func TestCommitsFail(t *testing.T) {
 		{"generation", kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.IllegalGeneration, Count: 3}},
 		{"unknown", kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.UnknownServerError, Count: 3}},
 		{"positions", kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetFetch}, Err: kerr.NotCoordinator, Count: 9}},
-		{"finding", kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Err: kerr.CoordinatorNotAvailable, Count: 9}},
+		{"finding", kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Err: kerr.CoordinatorNotAvailable, Count: 3}},
 		{"heartbeats", kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.NotCoordinator, Count: 3}},
 		{"joining", kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup, kmsg.SyncGroup}, Err: kerr.NotCoordinator, Count: 5}},
 		{"ends of logs", kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Err: kerr.NotLeaderForPartition, Count: 9}},
@@ -213,16 +215,19 @@ func TestThrownOut(t *testing.T) {
 			c := config(cluster)
 			c.RequestTimeout = time.Hour
 			c.DrainTimeout = 100 * time.Millisecond
-			p := connect(t, c, b)
-			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownMemberID, Count: 1})
-			p.run()
-			for range 2 { // again after the member has joined again
+			wait := func() {
+				t.Helper()
 				select {
 				case <-begun:
 				case <-time.After(patience):
 					t.Fatal("not sent")
 				}
 			}
+			run(t, c, b)
+			wait()
+			cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.UnknownMemberID, Count: 1})
+			fill(t, cluster, 2, 1, 1) // something to commit
+			wait()                    // again after the member has joined again
 			select {
 			case <-canceled:
 			default:
@@ -234,28 +239,30 @@ func TestThrownOut(t *testing.T) {
 
 // What was done when Kafka went away is not sent again when it is back.
 func TestKafkaAway(t *testing.T) {
-	cluster := start(t, 1)
-	fill(t, cluster, 0, 10, 1)
-	hold := make(chan struct{})
-	begun := make(chan struct{}, 10)
+	data := kfake.DataDir(t.TempDir())
+	cluster := start(t, 1, data)
+	fill(t, cluster, 0, 15, 1)
+	hold, begun := make(chan struct{}), make(chan struct{}, 100)
 	b := newBackend(func(context.Context, flow.Attempt) flow.Outcome {
 		begun <- struct{}{}
 		<-hold
 		return delivered()
 	})
-	p := connect(t, config(cluster), b)
-	p.run()
-	for range 10 {
+	p := run(t, config(cluster), b)
+	for range concurrency {
 		<-begun
 	}
-	away := cluster.Fault(
-		kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat, kmsg.JoinGroup, kmsg.OffsetCommit}, Err: kerr.CoordinatorNotAvailable, Count: -1},
-		kfake.Fault{Keys: []kmsg.Key{kmsg.FindCoordinator}, Err: kerr.CoordinatorNotAvailable, Count: -1})
+	port, err := strconv.Atoi(strings.TrimPrefix(cluster.ListenAddrs()[0], "127.0.0.1:"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cluster.Close()
 	close(hold)
-	b.await(t, 10)
+	b.await(t, concurrency)
 	eventually(t, "the session ends", func() bool { return !p.consumer.Progress().Ready })
-	away.Remove()
-	eventually(t, "all is committed", func() bool { return committed(t, cluster, "g", "leads", 1)[0] == (position{10, ""}) })
+	cluster = kafkatest.Start(t, data, kfake.Ports(port), kfake.GroupMinSessionTimeout(time.Second))
+	b.await(t, 15)
+	eventually(t, "all is committed", func() bool { return committed(t, cluster, "g", "leads", 1)[0] == (position{15, ""}) })
 	p.end()
 	if n := b.repeats(); n > 0 {
 		t.Errorf("%d repeats", n)

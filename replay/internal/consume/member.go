@@ -54,8 +54,13 @@ type member struct {
 //
 // It returns an error if it is not known that all that is done has been committed, so that some of it will be sent again.
 func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
-	group, err := sarama.NewConsumerGroup(c.config.Kafka.Brokers, c.group, c.membership)
+	client, err := sarama.NewClient(c.config.Kafka.Brokers, c.membership)
 	if err != nil {
+		return fmt.Errorf("kafka: %w", err)
+	}
+	group, err := sarama.NewConsumerGroupFromClient(c.group, client)
+	if err != nil {
+		_ = client.Close()
 		return fmt.Errorf("kafka: %w", err)
 	}
 	m := &member{Consumer: c, engine: e, commits: newCommitter(c), claims: map[place]*claim{}}
@@ -76,7 +81,7 @@ func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 	})
 	work.Go(func() { m.commits.run(working, e) })
 	work.Go(func() { m.look(working) })
-	sessions.Go(func() { m.join(reading, group) })
+	sessions.Go(func() { m.join(reading, group, client) })
 	allDone := make(chan struct{})
 	if m.ends != nil {
 		work.Go(func() {
@@ -98,6 +103,7 @@ func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 		if err := group.Close(); err != nil {
 			c.trouble.warn("trouble with kafka when leaving the group", err)
 		}
+		_ = client.Close()
 		work.Wait()
 		close(left)
 	}()
@@ -114,7 +120,7 @@ func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 }
 
 // join takes part in the group until ctx ends.
-func (m *member) join(ctx context.Context, group sarama.ConsumerGroup) {
+func (m *member) join(ctx context.Context, group sarama.ConsumerGroup, client sarama.Client) {
 	for failures := 1; ctx.Err() == nil; failures++ {
 		begun := time.Now()
 		err := m.session(ctx, group)
@@ -127,7 +133,9 @@ func (m *member) join(ctx context.Context, group sarama.ConsumerGroup) {
 		if time.Since(begun) > settled {
 			failures = 1
 		}
-		_ = sleep(ctx, backoff(failures)) // the loop sees it
+		if sleep(ctx, backoff(failures)) == nil {
+			_ = client.RefreshCoordinator(m.group) // sarama does not look for another one where the one it knows is gone
+		}
 	}
 }
 
