@@ -29,9 +29,9 @@ type stack struct {
 	xds         *process
 	envoyConfig []byte
 	envoy       *envoy.Process
-	routes      string // the file
-	backend     http.Handler
-	gateway     string // http://host:port
+	routes      string       // the file
+	backend     http.Handler // may be replaced before the first request
+	gateway     string       // http://host:port
 	log         *output
 }
 
@@ -54,7 +54,7 @@ func newStackOn(t testing.TB, broker *kafka.Broker, routes string, collectors in
 		addresses[i] = c.address
 	}
 
-	backend := httptest.NewServer(s.backend)
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.backend.ServeHTTP(w, r) }))
 	t.Cleanup(backend.Close)
 	s.xds = crowd(t, "xds", "--routes", s.routes, "--state", t.TempDir(), "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter", absolute(t, crowdModule),
 		"--gateway", "127.0.0.1:0", "--collector", strings.Join(addresses, ","),
@@ -192,9 +192,14 @@ func (s *stack) envoyStat(name string) int {
 // eventually waits for something that nothing announces.
 func (s *stack) eventually(what string, is func() bool) {
 	s.t.Helper()
+	eventually(s.t, what, is)
+}
+
+func eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
 	for end := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {
-			s.t.Fatalf("still not after %v: %s", patience, what)
+			t.Fatalf("still not after %v: %s", patience, what)
 		}
 	}
 }

@@ -1,0 +1,159 @@
+package e2e
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/marceloboeira/crowd/e2e/backend"
+)
+
+// TestReplaySurvivesTheBackend has the backend do what backends do. Nothing is lost, what concerns one record holds up no
+// other, and all goes on by itself.
+func TestReplaySurvivesTheBackend(t *testing.T) {
+	t.Parallel()
+	const (
+		records               = 3_500
+		rate                  = 200
+		concurrency           = 16
+		poison, rejected      = 100, 101
+		firstLie, betweenLies = 110, 7
+		atMostInOutage        = 3 * concurrency // beside what is under way: what opens the breaker, and its probes
+		patienceOfReplay      = 5 * time.Second // a timeout, max_delay, and some
+	)
+	r := newReplay(t, 4)
+	r.write(records, 0)
+	r.backend.Answer(backend.Slow(5 * time.Millisecond))
+	r.backend.AnswerRecord(r.ids[poison], backend.Status(http.StatusInternalServerError))
+	r.backend.AnswerRecord(r.ids[rejected], backend.Status(http.StatusBadRequest))
+	lies := append(slices.Collect(maps.Values(backend.Lies)), backend.Endless)
+	for i, lie := range lies {
+		r.backend.AnswerRecord(r.ids[firstLie+i*betweenLies], lie)
+	}
+	p := r.member("--rate", "200", "--concurrency", "16", "--timeout", "1s", "--max-attempts", "8", "--config", r.config(`
+retry: {initial_backoff: 200ms, max_backoff: 1s}
+circuit_breaker: {failures: 18, of: 20, delay: 500ms, max_delay: 2s}
+`))
+
+	// While some records fail, as much is sent as may be.
+	r.reached(2 * rate)
+	for i := range lies {
+		r.backend.AnswerRecord(r.ids[firstLie+i*betweenLies], nil)
+	}
+	r.flows(rate)
+	if least, _ := backend.Window(r.backend.Requests(), time.Second); least < rate*9/10 {
+		t.Errorf("%d requests in a second while some records fail, want %d", least, rate)
+	}
+	var letters []*kgo.Record
+	eventually(t, "the poison is among the dead letters", func() bool {
+		var err error
+		letters, err = r.kafka.ReadAll(t.Context(), replayLetters)
+		return err == nil && len(letters) >= 2
+	})
+	for _, letter := range letters {
+		want := map[string]string{"crowd-error-topic": replayTopic, "crowd-error-group": replayGroup}
+		switch header(letter, "ce_id") {
+		case r.ids[poison]:
+			want["crowd-error-class"], want["crowd-error-status"], want["crowd-error-answer"], want["crowd-error-attempts"] = "retries_exhausted", "500", "backend says 500", "8"
+		case r.ids[rejected]:
+			want["crowd-error-class"], want["crowd-error-status"], want["crowd-error-answer"], want["crowd-error-attempts"] = "rejected", "400", "backend says 400", "1"
+		default:
+			t.Errorf("record %d is a dead letter: %v", r.numbers[header(letter, "ce_id")], letter.Headers)
+		}
+		for name, value := range want {
+			if got := header(letter, name); got != value {
+				t.Errorf("dead letter %s: %s is %q, want %q", header(letter, "ce_id"), name, got, value)
+			}
+		}
+		if header(letter, "crowd-error-reason") == "" {
+			t.Errorf("dead letter %s: no reason", header(letter, "ce_id"))
+		}
+	}
+
+	// While all fail, hardly anything is sent.
+	for _, outage := range []struct {
+		name       string
+		begin, end func()
+		lasts      time.Duration
+	}{
+		{"429", func() { r.backend.Answer(backend.RetryAfter(http.StatusTooManyRequests, 2)) }, func() {}, lasting(30*time.Second, 5*time.Second)},
+		{"503", func() { r.backend.Answer(backend.Status(http.StatusServiceUnavailable)) }, func() {}, lasting(30*time.Second, 5*time.Second)},
+		{"down", r.backend.Down, r.backend.Up, lasting(time.Minute, 8*time.Second)},
+		{"hangs", func() { r.backend.Answer(backend.Hang) }, func() {}, lasting(30*time.Second, 5*time.Second)},
+		{"lies", func() { r.backend.Answer(backend.Lies["shorter"]) }, func() {}, lasting(30*time.Second, 5*time.Second)},
+	} {
+		before := len(r.backend.Requests())
+		outage.begin()
+		time.Sleep(outage.lasts) // an outage has a duration
+		during := len(r.backend.Requests()) - before
+		r.backend.Answer(backend.Slow(5 * time.Millisecond))
+		outage.end()
+		back := r.flows(50)
+		t.Logf("%s for %v: %d requests, and 50 delivered %v after it", outage.name, outage.lasts, during, back.Round(time.Millisecond))
+		if during > atMostInOutage {
+			t.Errorf("%s: %d requests, want at most %d", outage.name, during, atMostInOutage)
+		}
+		if back > patienceOfReplay {
+			t.Errorf("%s: %v until 50 were delivered", outage.name, back)
+		}
+		r.flows(rate / 2)
+	}
+	r.reached(records - 2)
+	r.committed()
+	p.stop()
+
+	// The dead letters go once more when the backend takes them, and only once.
+	r.backend.AnswerRecord(r.ids[poison], nil)
+	r.backend.AnswerRecord(r.ids[rejected], nil)
+	requests := r.backend.Requests()
+	r.inOrder(requests, r.ids[poison], r.ids[rejected])
+	if repeats := backend.Repeats(requests); repeats > concurrency { // answers that were on their way when it went down
+		t.Errorf("%d repeats", repeats)
+	}
+	for range 2 {
+		r.run("--from-dead-letter", "--rate", "unlimited", "--target", r.backend.URL()).succeed()
+	}
+	r.reached(records)
+	if got := len(r.backend.Requests()) - len(requests); got != 2 {
+		t.Errorf("%d requests for 2 dead letters", got)
+	}
+}
+
+// TestReplaySurvivesKafka takes Kafka away: nothing is lost, and no more is repeated than a crash may.
+func TestReplaySurvivesKafka(t *testing.T) {
+	t.Parallel()
+	const records, rate, concurrency = 4_000, 200, 8
+	r := newReplay(t, 4)
+	r.write(records, 0)
+	p := r.member("--rate", "200", "--concurrency", "8")
+	repeats := 0
+	for _, outage := range []struct {
+		name       string
+		begin, end func()
+		lasts      time.Duration
+	}{
+		{"killed", r.kafka.Kill, r.kafka.Restart, lasting(time.Minute, 8*time.Second)},
+		{"frozen", r.kafka.Pause, r.kafka.Continue, lasting(time.Minute, 10*time.Second)},
+	} {
+		r.flows(rate)
+		outage.begin()
+		time.Sleep(outage.lasts)
+		outage.end()
+		back := r.flows(4 * concurrency) // more than can have been under way
+		r.flows(rate)
+		now := backend.Repeats(r.backend.Requests())
+		t.Logf("%s for %v: %d repeats; it flows again %v after it", outage.name, outage.lasts, now-repeats, back.Round(time.Millisecond))
+		if now-repeats > 2*concurrency {
+			t.Errorf("%s: %d repeats, want at most %d", outage.name, now-repeats, 2*concurrency)
+		}
+		repeats = now
+	}
+	r.reached(records)
+	r.committed()
+	p.stop()
+	r.inOrder(r.backend.Requests())
+}
