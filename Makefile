@@ -81,13 +81,18 @@ control: build ## Change routes 500 times under load, and take each xDS server a
 overload: build ## Offer three times what Kafka takes for OVERLOAD (5m)
 	go test -count=1 -timeout 10m -v -run TestOverload ./e2e -overload $(OVERLOAD)
 
+.PHONY: replay
+replay: build ## Run replay's tests with 100,000 records and longer outages, and measure how fast it is
+	go test -count=1 -timeout 10m -v -run TestReplay ./e2e -long
+	go test -run '^$$' -bench BenchmarkReplay -benchtime 1x -timeout 10m ./e2e
+
 .PHONY: bench
 bench: ## Run the Go benchmarks
 	go test -run '^$$' -bench . -benchmem $(units)
 
 .PHONY: cost
 cost: build ## Compare what requests cost Envoy: 10 routes and 10,000, with the filter and without
-	go test -run '^$$' -bench . -benchtime 1x -timeout 10m ./e2e
+	go test -run '^$$' -bench 'BenchmarkRoutes|BenchmarkPassThrough' -benchtime 1x -timeout 10m ./e2e
 
 ##@ Keep in order
 

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
 // OK takes the request, and says so.
@@ -90,5 +92,28 @@ func lie(bytes string) http.HandlerFunc {
 		}
 		_, _ = io.WriteString(connection, bytes)
 		_ = connection.Close()
+	}
+}
+
+// Limited answers OK to so many requests a second, and 429 to others.
+func Limited(perSecond float64) http.HandlerFunc {
+	limiter := rate.NewLimiter(rate.Limit(perSecond), max(1, int(perSecond/10)))
+	return func(w http.ResponseWriter, r *http.Request) {
+		status := http.StatusOK
+		if !limiter.Allow() {
+			status = http.StatusTooManyRequests
+		}
+		Status(status)(w, r)
+	}
+}
+
+// Queued answers OK after a while, to so many requests at once; others wait, in no order.
+func Queued(latency time.Duration, atOnce int) http.HandlerFunc {
+	places := make(chan struct{}, atOnce)
+	slow := Slow(latency)
+	return func(w http.ResponseWriter, r *http.Request) {
+		places <- struct{}{}
+		defer func() { <-places }()
+		slow(w, r)
 	}
 }

@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -10,7 +11,8 @@ import (
 
 // Produce writes records, in their order for each partition, which their keys say as for the Java client.
 func (b *Broker) Produce(ctx context.Context, records ...*kgo.Record) error {
-	client, err := b.client(ctx, kgo.AllowAutoTopicCreation(), kgo.MaxBufferedRecords(len(records)), kgo.ProducerLinger(0))
+	client, err := b.client(ctx, kgo.AllowAutoTopicCreation(), kgo.MaxBufferedRecords(len(records)),
+		kgo.MetadataMinAge(50*time.Millisecond)) // a topic that is being created is asked for again and again
 	if err != nil {
 		return err
 	}

@@ -83,6 +83,9 @@ func Start(t testing.TB, c Config) *Broker {
 // Addr is the broker's host:port, the same for all its life.
 func (b *Broker) Addr() string { return b.addr }
 
+// PID is the number of the broker's process.
+func (b *Broker) PID() int { return b.proc.cmd.Process.Pid }
+
 // Stop ends the broker in an orderly way and waits for its end.
 func (b *Broker) Stop() {
 	b.t.Helper()
