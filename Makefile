@@ -41,6 +41,10 @@ install: build ## Install into $(PREFIX): bin/crowd, lib/crowd/crowd.wasm
 run: build ## Run the whole of crowd on this machine (bin/crowd dev)
 	bin/crowd dev
 
+.PHONY: circle
+circle: build ## Run the whole circle: a burst, answered at once, that an API then gets at 50 requests a second
+	go run ./examples/circle
+
 .PHONY: clean
 clean: ## Remove what build made
 	rm -rf bin
