@@ -23,21 +23,29 @@ func (c *Consumer) positions(places []place) (map[place]position, error) {
 	var answer *sarama.OffsetFetchResponse
 	err := c.atCoordinator(func(coordinator *sarama.Broker) (err error) {
 		answer, err = coordinator.FetchOffset(sarama.NewOffsetFetchRequest(c.client.Config().Version, c.group, partitions))
-		if err == nil && answer.Err != sarama.ErrNoError {
+		if err == nil && !errors.Is(answer.Err, sarama.ErrNoError) {
 			err = answer.Err
 		}
 		return err
 	})
+	unknown := errors.Is(err, sarama.ErrGroupIDNotFound) // it has never committed
+	if unknown {
+		err = nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("asking for the offsets of group %s: %w", c.group, err)
 	}
 	found := make(map[place]position, len(places))
 	for _, p := range places {
+		if unknown {
+			found[p] = position{offset: -1}
+			continue
+		}
 		block := answer.GetBlock(p.topic, p.partition)
 		if block == nil {
 			return nil, fmt.Errorf("asking for the offset of group %s in %s: %w", c.group, p, sarama.ErrIncompleteResponse)
 		}
-		if block.Err != sarama.ErrNoError {
+		if !errors.Is(block.Err, sarama.ErrNoError) {
 			c.coordinatorFailed(block.Err)
 			return nil, fmt.Errorf("asking for the offset of group %s in %s: %w", c.group, p, block.Err)
 		}
