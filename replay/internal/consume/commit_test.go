@@ -33,6 +33,7 @@ func stuck(bodies ...string) func(context.Context, flow.Attempt) flow.Outcome {
 
 // What is done behind a record that is not is not sent again after a restart.
 func TestRestartKnowsWhatIsDoneBehind(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 20, 1)
 	first := newBackend(stuck("3", "7"))
@@ -55,6 +56,7 @@ func TestRestartKnowsWhatIsDoneBehind(t *testing.T) {
 
 // Metadata that something else has written counts for nothing, and harms nothing.
 func TestStrangeMetadata(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 10, 1)
 	commitFor(t, cluster, "g", 4, "a Java client was here")
@@ -71,7 +73,7 @@ func TestStrangeMetadata(t *testing.T) {
 }
 
 // commitFor commits for partition 0 of leads in a group that has no members.
-func commitFor(t testing.TB, cluster *kfake.Cluster, group string, offset int64, metadata string) {
+func commitFor(t testing.TB, cluster brokers, group string, offset int64, metadata string) {
 	t.Helper()
 	client := kafkaClient(t, cluster)
 	coordinator, err := client.Coordinator(group)
@@ -91,6 +93,7 @@ func commitFor(t testing.TB, cluster *kfake.Cluster, group string, offset int64,
 
 // Whatever goes wrong with the coordinator for a while, all is delivered once and committed.
 func TestCommitsFail(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		fault kfake.Fault
@@ -130,6 +133,7 @@ func TestCommitsFail(t *testing.T) {
 
 // Where brokers take no metadata as long as ours, offsets go on without.
 func TestShortMetadataOnly(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 20, 1)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Err: kerr.OffsetMetadataTooLarge, Count: -1,
@@ -153,6 +157,7 @@ func TestShortMetadataOnly(t *testing.T) {
 
 // What retention has deleted is counted, and what is left is sent.
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 20, 1)
 	tracker, err := offsets.New(4, "")
@@ -184,6 +189,7 @@ func TestRetention(t *testing.T) {
 
 // A topic that has been created anew is read from its beginning, whatever was committed for the one before.
 func TestTopicCreatedAnew(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 5, 1)
 	commitFor(t, cluster, "g", 1000, "")
@@ -198,6 +204,7 @@ func TestTopicCreatedAnew(t *testing.T) {
 
 // A member that the coordinator has thrown out stops what it has under way at once: others do it.
 func TestThrownOut(t *testing.T) {
+	t.Parallel()
 	for _, key := range []kmsg.Key{kmsg.Heartbeat, kmsg.OffsetCommit} {
 		t.Run(key.Name(), func(t *testing.T) {
 			cluster := start(t, 1)
@@ -239,6 +246,7 @@ func TestThrownOut(t *testing.T) {
 
 // What was done when Kafka went away is not sent again when it is back.
 func TestKafkaAway(t *testing.T) {
+	t.Parallel()
 	data := kfake.DataDir(t.TempDir())
 	cluster := start(t, 1, data)
 	fill(t, cluster, 0, 15, 1)
@@ -271,6 +279,7 @@ func TestKafkaAway(t *testing.T) {
 
 // The end does not wait for a Kafka that is away.
 func TestEndWithoutKafka(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 10, 1)
 	b := newBackend(nil)
@@ -292,6 +301,7 @@ func TestEndWithoutKafka(t *testing.T) {
 
 // A member is killed: another goes on where it was, and repeats only what was not committed.
 func TestMemberKilled(t *testing.T) {
+	t.Parallel()
 	const messages = 400
 	cluster := start(t, 4)
 	fill(t, cluster, 0, messages, 4)

@@ -8,13 +8,12 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
-	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/marceloboeira/crowd/replay/internal/flow"
 )
 
 // hours writes requests 0 to 9 to partition 0, received at so many hours before now, and returns now.
-func hours(t testing.TB, cluster *kfake.Cluster, before ...int) time.Time {
+func hours(t testing.TB, cluster brokers, before ...int) time.Time {
 	t.Helper()
 	now := time.Now()
 	var all []*sarama.ProducerMessage
@@ -30,6 +29,7 @@ func hours(t testing.TB, cluster *kfake.Cluster, before ...int) time.Time {
 }
 
 func TestRunsWithAnEnd(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name         string
 		before       []int // hours at which records were received
@@ -74,6 +74,7 @@ func TestRunsWithAnEnd(t *testing.T) {
 
 // A run until later takes what comes until then, and ends then, though more comes.
 func TestUntilLater(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 5, 1)
 	c := config(cluster)
@@ -107,6 +108,7 @@ func TestUntilLater(t *testing.T) {
 
 // What comes after the start is none of a run's business that has an end.
 func TestWhatComesLaterStays(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 5, 1)
 	c := config(cluster)
@@ -141,6 +143,7 @@ func TestWhatComesLaterStays(t *testing.T) {
 
 // All members of a run end when the group has done all, those too that have nothing to do.
 func TestMembersEndTogether(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 100, 1)
 	c := config(cluster)
@@ -162,6 +165,7 @@ func TestMembersEndTogether(t *testing.T) {
 
 // Transactions end in records that nobody reads, and retention may delete all: a run comes to its end nevertheless.
 func TestEndsWithoutRecords(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 2)
 	fill(t, cluster, 0, 4, 2)
 	settings := sarama.NewConfig()
@@ -202,6 +206,7 @@ func TestEndsWithoutRecords(t *testing.T) {
 }
 
 func TestRetentionUpToTheEnd(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 10, 1)
 	commitFor(t, cluster, "g", 2, "")

@@ -25,6 +25,9 @@ import (
 // patience is for what takes milliseconds unless the machine is busy.
 const patience = 30 * time.Second
 
+// brokers are a Kafka, embedded or real.
+type brokers interface{ ListenAddrs() []string }
+
 // start starts a Kafka with topic leads, of so many partitions, and the dead-letter topic, of one.
 func start(t testing.TB, partitions int32, options ...kfake.Opt) *kfake.Cluster {
 	t.Helper()
@@ -134,7 +137,7 @@ type process struct {
 const concurrency = 10
 
 // config is what tests begin with.
-func config(cluster *kfake.Cluster) Config {
+func config(cluster brokers) Config {
 	return Config{
 		Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}, Group: "g", Topics: []string{"leads"}, DeadLetterTopic: "dead",
 		RequestTimeout: 2 * time.Second, DrainTimeout: 5 * time.Second,
@@ -188,7 +191,7 @@ func (p *process) run() {
 	p.t.Cleanup(func() {
 		stop()
 		select {
-		case <-p.ended:
+		case _ = <-p.ended: // what it says is the test's business, where it is any
 		case <-time.After(patience):
 			p.t.Error("a process does not end")
 		}
@@ -246,7 +249,7 @@ func (l *logBuffer) has(text string) bool {
 }
 
 // kafkaClient returns a client for what tests do beside.
-func kafkaClient(t testing.TB, cluster *kfake.Cluster) sarama.Client {
+func kafkaClient(t testing.TB, cluster brokers) sarama.Client {
 	t.Helper()
 	c := sarama.NewConfig()
 	c.Version = sarama.V2_8_0_0
@@ -280,7 +283,7 @@ func message(r record.Record, partition int32, more ...record.Header) *sarama.Pr
 	return m
 }
 
-func send(t testing.TB, cluster *kfake.Cluster, messages ...*sarama.ProducerMessage) {
+func send(t testing.TB, cluster brokers, messages ...*sarama.ProducerMessage) {
 	t.Helper()
 	producer, err := sarama.NewSyncProducerFromClient(kafkaClient(t, cluster))
 	if err != nil {
@@ -293,7 +296,7 @@ func send(t testing.TB, cluster *kfake.Cluster, messages ...*sarama.ProducerMess
 }
 
 // fill writes requests 0 to n-1, with keys k0 to k9, evenly into the partitions of leads.
-func fill(t testing.TB, cluster *kfake.Cluster, from, n int, partitions int32) {
+func fill(t testing.TB, cluster brokers, from, n int, partitions int32) {
 	t.Helper()
 	var all []*sarama.ProducerMessage
 	for i := range n {
@@ -303,7 +306,7 @@ func fill(t testing.TB, cluster *kfake.Cluster, from, n int, partitions int32) {
 }
 
 // committed returns what a group has committed for partitions of a topic.
-func committed(t testing.TB, cluster *kfake.Cluster, group, topic string, partitions int32) []position {
+func committed(t testing.TB, cluster brokers, group, topic string, partitions int32) []position {
 	t.Helper()
 	c := &Consumer{group: group, client: kafkaClient(t, cluster)}
 	var places []place
@@ -322,3 +325,32 @@ func committed(t testing.TB, cluster *kfake.Cluster, group, topic string, partit
 }
 
 func slogTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// read returns the records of a topic's only partition.
+func read(t testing.TB, cluster brokers, topic string) []*sarama.ConsumerMessage {
+	t.Helper()
+	client := kafkaClient(t, cluster)
+	consumer, err := sarama.NewConsumerFromClient(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end, err := client.GetOffset(topic, 0, sarama.OffsetNewest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := consumer.ConsumePartition(topic, 0, sarama.OffsetOldest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = from.Close() }()
+	var all []*sarama.ConsumerMessage
+	for int64(len(all)) < end {
+		select {
+		case m := <-from.Messages():
+			all = append(all, m)
+		case <-time.After(patience):
+			t.Fatalf("%d records of %s, want %d", len(all), topic, end)
+		}
+	}
+	return all
+}

@@ -15,7 +15,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
-	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/collector/record"
 	"github.com/marceloboeira/crowd/replay/internal/flow"
 )
@@ -38,10 +37,10 @@ type letter struct {
 	timestamp time.Time
 }
 
-func lettersIn(t testing.TB, cluster *kfake.Cluster) []letter {
+func lettersIn(t testing.TB, cluster brokers) []letter {
 	t.Helper()
 	var all []letter
-	for _, m := range kafkatest.Read(t, cluster, "dead") {
+	for _, m := range read(t, cluster, "dead") {
 		l := letter{body: string(m.Value), key: string(m.Key), timestamp: m.Timestamp}
 		l.failure, l.headers = record.FailureFromKafka(decode(m).Headers)
 		all = append(all, l)
@@ -50,6 +49,7 @@ func lettersIn(t testing.TB, cluster *kfake.Cluster) []letter {
 }
 
 func TestLetters(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	r := request("poison", "k")
 	send(t, cluster, message(r, 0, record.Header{Name: "x-own", Value: "any \xff bytes"}),
@@ -83,6 +83,7 @@ func TestLetters(t *testing.T) {
 
 // While the dead-letter topic cannot be written, what is to be there waits, and nothing else.
 func TestLettersWait(t *testing.T) {
+	t.Parallel()
 	for name, err := range map[string]*kerr.Error{"replicas": kerr.NotEnoughReplicas, "unknown": kerr.UnknownTopicOrPartition,
 		"authorization": kerr.TopicAuthorizationFailed} {
 		t.Run(name, func(t *testing.T) {
@@ -109,6 +110,7 @@ func TestLettersWait(t *testing.T) {
 
 // Bury returns when its context ends, also while Kafka does not answer.
 func TestLettersGivenUp(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	p := connect(t, config(cluster), newBackend(nil))
 	defer func() { _ = p.consumer.Close() }()
@@ -122,6 +124,7 @@ func TestLettersGivenUp(t *testing.T) {
 
 // What is too large for the dead-letter topic goes there without the answer, or without the body.
 func TestLettersTooLarge(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name           string
 		body, own, key int // sizes
@@ -167,6 +170,7 @@ func decodedID(headers []record.Header) string {
 
 // A record may be older than the dead-letter topic takes.
 func TestLettersTooOld(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	fill(t, cluster, 0, 1, 1)
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "dead", Err: kerr.InvalidTimestamp, Count: 1})
@@ -176,6 +180,7 @@ func TestLettersTooOld(t *testing.T) {
 }
 
 func TestFromDeadLetter(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	put := func(body string, f record.Failure, collectors bool) {
 		headers := record.FailureHeaders(f)
@@ -234,6 +239,7 @@ func TestFromDeadLetter(t *testing.T) {
 }
 
 func TestTopicsMustExist(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 1)
 	for name, c := range map[string]func(*Config){
 		"topic":             func(c *Config) { c.Topics = []string{"leads", "absent"} },
@@ -253,6 +259,7 @@ func TestTopicsMustExist(t *testing.T) {
 }
 
 func TestNewWaitsForKafka(t *testing.T) {
+	t.Parallel()
 	log := &logBuffer{}
 	cluster := start(t, 1)
 	c := config(cluster)

@@ -10,10 +10,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
 	"github.com/marceloboeira/crowd/replay/internal/flow"
 )
 
 func TestAllIsSentAndCommitted(t *testing.T) {
+	kafkatest.NoGoroutinesLeft(t)
 	cluster := start(t, 4)
 	fill(t, cluster, 0, 200, 4)
 	b := newBackend(nil)
@@ -31,6 +33,7 @@ func TestAllIsSentAndCommitted(t *testing.T) {
 }
 
 func TestProgress(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 2)
 	fill(t, cluster, 0, 100, 2)
 	b := newBackend(func(ctx context.Context, a flow.Attempt) flow.Outcome {
@@ -53,6 +56,7 @@ func TestProgress(t *testing.T) {
 // Members come and go while messages are sent: each is delivered, in the order of its key, and none twice, as all end in an
 // orderly way.
 func TestRebalancesUnderLoad(t *testing.T) {
+	t.Parallel()
 	const partitions, messages = 6, 3600
 	cluster := start(t, partitions)
 	seed := rand.Uint64()
@@ -90,6 +94,7 @@ func TestRebalancesUnderLoad(t *testing.T) {
 }
 
 func TestMembersShareTheRates(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 4)
 	b := newBackend(nil)
 	one := run(t, config(cluster), b)
@@ -104,6 +109,7 @@ func TestMembersShareTheRates(t *testing.T) {
 
 // A slow request of a partition that another member is to have ends before, and is not sent again.
 func TestRequestsEndBeforeAPartitionMoves(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 2)
 	fill(t, cluster, 0, 2, 2)
 	begun, slow := make(chan struct{}, 10), make(chan struct{})
@@ -137,6 +143,7 @@ func TestRequestsEndBeforeAPartitionMoves(t *testing.T) {
 
 // The end waits for what is under way, up to DrainTimeout.
 func TestEnd(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		drain time.Duration
@@ -168,6 +175,7 @@ func TestEnd(t *testing.T) {
 }
 
 func TestTopicsComeAndGo(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 2)
 	if err := cluster.CreateTopic("other", 1, nil); err != nil {
 		t.Fatal(err)

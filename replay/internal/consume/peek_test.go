@@ -11,6 +11,7 @@ import (
 )
 
 func TestPeek(t *testing.T) {
+	t.Parallel()
 	cluster := start(t, 2)
 	now := hours(t, cluster, 9, 8, 7, 6, 5, 4, 3)
 	tracker, err := offsets.New(1, "")
