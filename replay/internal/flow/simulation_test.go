@@ -38,7 +38,6 @@ type world struct {
 	mood    mood
 	calm    bool // no more trouble
 	running int
-	repeats int // since the last crash
 }
 
 // log is a partition.
@@ -54,15 +53,14 @@ type log struct {
 // sent is a message as the target sees it.
 type sent struct {
 	Message
-	poison           Verdict
-	skipped          bool
-	delivered        int
-	buried           bool
-	delivering       bool // reached the target in this life or before, and a crash would repeat it
-	repeatedThisLife bool
+	poison    Verdict
+	skipped   bool
+	delivered bool
+	buried    bool
+	reached   bool // the target, from this member
 }
 
-func (s *sent) done() bool { return s.delivered > 0 || s.buried || s.skipped }
+func (s *sent) done() bool { return s.delivered || s.buried || s.skipped }
 
 type mood int
 
@@ -185,12 +183,6 @@ func (w *world) send(ctx context.Context, a Attempt) Outcome {
 	if s.skipped || s.Unreadable != "" {
 		w.fail("%d is sent", s.Offset)
 	}
-	if s.delivering && !s.repeatedThisLife {
-		s.repeatedThisLife = true
-		if w.repeats++; w.repeats > 2*w.concurrency {
-			w.fail("%d repeats with a concurrency of %d", w.repeats, w.concurrency)
-		}
-	}
 	mood, took := w.mood, time.Duration(w.rnd.ExpFloat64()*float64(20*time.Millisecond))
 	unlucky := w.rnd.IntN(20) == 0 && !w.calm
 	late := w.rnd.IntN(2) == 0
@@ -219,7 +211,7 @@ func (w *world) send(ctx context.Context, a Attempt) Outcome {
 			defer w.mu.Unlock()
 			w.running--
 			delete(l.underWay, lane)
-			s.delivering = true
+			s.reached = true
 			return Outcome{Verdict: Canceled}
 		}
 		o = Outcome{Verdict: Canceled}
@@ -232,8 +224,7 @@ func (w *world) send(ctx context.Context, a Attempt) Outcome {
 	}
 	if o.Verdict == Delivered {
 		was := s.done()
-		s.delivered++
-		s.delivering = true
+		s.delivered, s.reached = true, true
 		w.finished(s, was)
 	}
 	return o
@@ -318,31 +309,42 @@ func (w *world) feed(ctx context.Context, e *Engine, l *log) {
 			return
 		}
 		l.mu.Lock()
-		if w.random(10) == 0 {
-			// Fenced: what it has done since is repeated, and not for a crash.
+		if w.random(10) == 0 { // fenced: another member has had it
 			e.Lost([]Commit{c})
-			w.mu.Lock()
-			for _, s := range l.messages {
-				s.delivering = false
-			}
-			w.mu.Unlock()
 		} else {
 			l.state = c.state
 			e.Committed([]Commit{c})
 		}
+		w.mu.Lock()
+		for _, s := range l.messages { // what was cut off or fenced is sent again, and not for a crash
+			s.reached = false
+		}
+		w.mu.Unlock()
 		l.mu.Unlock()
 	}
+}
+
+// crash returns how many messages the target has had from a member that has just been killed that another will send again.
+func (w *world) crash() int {
+	repeats := 0
+	for _, l := range w.partitions {
+		next, err := offsets.New(l.state.Offset, l.state.Metadata)
+		if err != nil {
+			w.fail("%v", err)
+		}
+		for _, s := range l.messages {
+			if next.Read(s.Offset) && s.reached {
+				repeats++
+			}
+			s.reached = false
+		}
+	}
+	return repeats
 }
 
 // live has a member live until ctx ends.
 func (w *world) live(ctx context.Context) {
 	w.mu.Lock()
-	w.repeats = 0
-	for _, l := range w.partitions {
-		for _, s := range l.messages {
-			s.repeatedThisLife = false
-		}
-	}
 	o := Options{
 		Send: w.send, Bury: w.bury, Attempted: func(Attempt, Outcome) {}, Buried: func(*Message, Letter) {},
 		Order: w.order, MaxAttempts: 5, InitialBackoff: 100 * time.Millisecond, MaxBackoff: 5 * time.Second,
@@ -394,6 +396,9 @@ func (w *world) live(ctx context.Context) {
 	parts.Wait()
 	if s := e.State(); s.UnderWay != 0 {
 		w.fail("after the end %+v", s)
+	}
+	if repeats := w.crash(); repeats > 2*w.concurrency {
+		w.fail("%d repeats with a concurrency of %d", repeats, w.concurrency)
 	}
 }
 
