@@ -47,11 +47,11 @@ func (b bucket) take(now time.Time) { b.limiter.AllowN(now, unit) }
 func (b bucket) at(now time.Time, n int) time.Time {
 	limit := b.limiter.Limit()
 	missing := float64(n*unit) - b.limiter.TokensAt(now)
-	if limit == rate.Inf || missing <= 0 {
-		return now
-	}
-	if limit == 0 {
+	switch {
+	case limit == 0:
 		return time.Time{}
+	case limit == rate.Inf || missing <= 0:
+		return now
 	}
 	// A nanosecond more, so that rounding does not leave it short then.
 	wait := min(math.Ceil(missing/float64(limit)*float64(time.Second))+1, float64(farAway))
@@ -63,7 +63,10 @@ const farAway = 365 * 24 * time.Hour
 
 // has returns for how many requests there is enough.
 func (b bucket) has(now time.Time) int {
-	if b.limiter.Limit() == rate.Inf {
+	switch b.limiter.Limit() {
+	case 0:
+		return 0
+	case rate.Inf:
 		return math.MaxInt
 	}
 	return int(b.limiter.TokensAt(now) / unit)
