@@ -29,12 +29,14 @@ type claim struct {
 	from      sarama.ConsumerGroupClaim
 	partition *flow.Partition
 
-	next   atomic.Int64 // the offset up to which has been read
+	next   atomic.Int64 // the offset up to which has been read; -1 before it begins
 	newest atomic.Int64 // the log's end, when last asked
 }
 
 func newClaim(m *member, from sarama.ConsumerGroupClaim) *claim {
-	return &claim{member: m, place: place{from.Topic(), from.Partition()}, from: from}
+	c := &claim{member: m, place: place{from.Topic(), from.Partition()}, from: from}
+	c.next.Store(-1)
+	return c
 }
 
 // run reads the partition for as long as this member has it. It returns when nothing of it is under way any more and what
@@ -53,7 +55,7 @@ func (c *claim) run(session context.Context) error {
 		cancel(errRevoked)
 	}()
 	if err := c.open(ctx); err != nil {
-		return nil //nolint:nilerr // it has ended before it began
+		return err
 	}
 	c.read(ctx)
 	<-ctx.Done()
@@ -61,7 +63,7 @@ func (c *claim) run(session context.Context) error {
 	return nil
 }
 
-// open finds out where the partition begins. It fails only if ctx ends.
+// open finds out where the partition begins.
 func (c *claim) open(ctx context.Context) error {
 	var found position
 	var oldest, newest int64
@@ -86,6 +88,9 @@ func (c *claim) open(ctx context.Context) error {
 	start := c.from.InitialOffset()
 	if start < 0 {
 		start = oldest
+	}
+	if found.offset >= 0 && start > max(found.offset, oldest) && c.config.Since.IsZero() {
+		return fmt.Errorf("partition %s was to begin at offset %d, and %d is committed: beginning anew", c.place, start, found.offset)
 	}
 	if found.offset > newest {
 		c.config.Log.Error("a topic has been created anew, or has lost records: beginning with its oldest record", "partition", c.place,
@@ -180,7 +185,7 @@ func (c *claim) take(ctx context.Context, m *sarama.ConsumerMessage) error {
 // close ends what is under way, as far as cause lets it, and commits what is done.
 func (c *claim) close(cause error) {
 	grace, commits := c.grace(cause)
-	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	ctx, cancel := context.WithTimeout(c.over, grace)
 	defer cancel()
 	commit := c.partition.Close(ctx)
 	state := position{commit.Offset, commit.Metadata}
@@ -205,7 +210,7 @@ func (c *claim) close(cause error) {
 func (c *claim) grace(cause error) (underWay, commit time.Duration) {
 	switch {
 	case errors.Is(cause, errEnding):
-		return time.Until(*c.endedBy.Load()), leaving / 2
+		return c.config.DrainTimeout, leaving / 2
 	case errors.Is(cause, errRevoked), errors.Is(cause, errTopics), errors.Is(cause, sarama.ErrSessionConsumeClaimExited):
 		return c.config.RequestTimeout, lastCommit // nobody has the partition before this returns
 	case errors.Is(cause, errLost), errors.Is(cause, sarama.ErrUnknownMemberId), errors.Is(cause, sarama.ErrIllegalGeneration),

@@ -2,7 +2,12 @@ package consume
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -14,7 +19,9 @@ const endsEvery = 500 * time.Millisecond
 // ends are where a run ends: the ends that the partitions' logs had at one moment. Partitions that had nothing to read then
 // are none of it, nor are those that come later.
 type ends struct {
-	set     chan struct{} // closed when offsets is set
+	set chan struct{} // closed when they are known
+
+	mu      sync.Mutex
 	offsets map[place]int64
 }
 
@@ -30,34 +37,69 @@ func (e *ends) known() <-chan struct{} {
 
 // of returns a partition's end, or -1 if it has none. The ends must be known.
 func (e *ends) of(p place) int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 	if end, ok := e.offsets[p]; ok {
 		return end
 	}
 	return -1
 }
 
+// all returns the ends.
+func (e *ends) all() map[place]int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.offsets)
+}
+
+// lower moves a partition's end down: what was before the old one does not exist any more.
+func (e *ends) lower(p place, end int64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.offsets[p] = end
+}
+
+// endsLater reports whether the moment that the ends are of is still to come.
+func (c *Consumer) endsLater() bool {
+	return !c.config.FromDeadLetter && time.Until(c.config.Until) > 0
+}
+
+// setEnds fails only if ctx ends.
+func (m *member) setEnds(ctx context.Context) error {
+	var found map[place]int64
+	err := m.trouble.insist(ctx, "finding out where the run ends", func() (err error) {
+		found, err = m.findEnds()
+		return err
+	})
+	if err == nil {
+		m.ends.mu.Lock()
+		m.ends.offsets = found
+		m.ends.mu.Unlock()
+		close(m.ends.set)
+	}
+	return err
+}
+
 // awaitEnds returns nil when the group has committed up to the ends, whichever of its members did, or ctx's error.
 func (m *member) awaitEnds(ctx context.Context) error {
-	if wait := time.Until(m.config.Until); wait > 0 && !m.config.FromDeadLetter {
-		if err := sleep(ctx, wait); err != nil {
+	select {
+	case <-m.ends.known():
+	default:
+		if err := sleep(ctx, time.Until(m.config.Until)); err != nil {
+			return err
+		}
+		if err := m.setEnds(ctx); err != nil {
 			return err
 		}
 	}
-	err := m.trouble.insist(ctx, "finding out where the run ends", func() (err error) {
-		m.ends.offsets, err = m.findEnds()
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	close(m.ends.set)
 	for {
-		reached := false
-		err := m.trouble.insist(ctx, "finding out whether all is done", func() (err error) {
-			reached, err = m.reached()
+		var reached atomic.Bool
+		err := m.trouble.insist(ctx, "finding out whether all is done", func() error {
+			all, err := m.reached()
+			reached.Store(all)
 			return err
 		})
-		if err != nil || reached {
+		if err != nil || reached.Load() {
 			return err
 		}
 		if err := sleep(ctx, endsEvery); err != nil {
@@ -67,6 +109,9 @@ func (m *member) awaitEnds(ctx context.Context) error {
 }
 
 func (c *Consumer) findEnds() (map[place]int64, error) {
+	if err := c.client.RefreshMetadata(c.topics...); err != nil { // there may be partitions that the client does not know of
+		return nil, fmt.Errorf("asking for the partitions of %q: %w", c.topics, err)
+	}
 	places, err := c.places()
 	if err != nil {
 		return nil, err
@@ -86,23 +131,38 @@ func (c *Consumer) findEnds() (map[place]int64, error) {
 
 // reached reports whether the group has committed up to all ends.
 func (m *member) reached() (bool, error) {
-	places := make([]place, 0, len(m.ends.offsets))
-	for p := range m.ends.offsets {
-		places = append(places, p)
-	}
-	if len(places) == 0 {
+	all := m.ends.all()
+	if len(all) == 0 {
 		return true, nil
 	}
-	positions, err := m.positions(places)
+	positions, err := m.positions(slices.Collect(maps.Keys(all)))
 	if err != nil {
 		return false, err
 	}
-	for p, end := range m.ends.offsets {
+	for p, end := range all {
 		if positions[p].offset < end {
 			return false, nil
 		}
 	}
 	return true, nil
+}
+
+// lowerEnds looks whether topics have been deleted or created anew, so that their ends will never be reached.
+func (m *member) lowerEnds() {
+	if m.ends == nil {
+		return
+	}
+	for p, end := range m.ends.all() {
+		newest, err := m.client.GetOffset(p.topic, p.partition, sarama.OffsetNewest)
+		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			newest, err = -1, nil // what a group has that has committed nothing
+		}
+		if err == nil && newest < end {
+			m.config.Log.Error("a topic has been deleted or created anew: the run ends before it was to", "partition", p, "end", end,
+				"new_end", newest)
+			m.ends.lower(p, newest)
+		}
+	}
 }
 
 // passNothing says that there is nothing left to read before the end, if that is so: transactions end in records that are

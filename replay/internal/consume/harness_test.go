@@ -154,7 +154,7 @@ func connect(t testing.TB, c Config, b *backend) *process {
 		t.Fatal(err)
 	}
 	group := &p.consumer.membership.Consumer.Group
-	group.Heartbeat.Interval, group.Session.Timeout = 50*time.Millisecond, 2*time.Second
+	group.Heartbeat.Interval, group.Session.Timeout = 50*time.Millisecond, 6*time.Second
 	p.consumer.membership.Consumer.MaxWaitTime = 50 * time.Millisecond
 	p.engine = flow.New(flow.Options{
 		Send: b.attempt, Bury: p.consumer.Bury, Attempted: func(flow.Attempt, flow.Outcome) {}, Buried: func(*flow.Message, flow.Letter) {},

@@ -18,7 +18,7 @@ const (
 	// brokers do that, which takes them up to a second.
 	topicLooks = 5
 	// lettersEnd is how long the end waits for letters that nobody waits for any more.
-	lettersEnd = 5 * time.Second
+	lettersEnd = time.Second
 )
 
 // letters writes to the dead-letter topic. It is safe for concurrent use.

@@ -39,8 +39,8 @@ type member struct {
 	commits *committer
 	ends    *ends // nil: there is none
 
-	end        context.CancelCauseFunc   // ends the session
-	endedBy    atomic.Pointer[time.Time] // until when what is under way may take at the end of all; nil: not yet known
+	over       context.Context         // ends when nothing may be under way any more
+	end        context.CancelCauseFunc // ends the session; of the goroutine that joins
 	joined     atomic.Bool
 	all        atomic.Int64 // partitions of the topics
 	unfinished atomic.Int64 // partitions whose last state could not be committed at the end of all
@@ -53,6 +53,7 @@ type member struct {
 // it gives what is under way DrainTimeout, commits, and leaves the group. Trouble with Kafka is logged and waited out.
 //
 // It returns an error if it is not known that all that is done has been committed, so that some of it will be sent again.
+// That ctx ends is none.
 func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 	client, err := sarama.NewClient(c.config.Kafka.Brokers, c.membership)
 	if err != nil {
@@ -63,7 +64,9 @@ func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 		_ = client.Close()
 		return fmt.Errorf("kafka: %w", err)
 	}
-	m := &member{Consumer: c, engine: e, commits: newCommitter(c), claims: map[place]*claim{}}
+	over, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	m := &member{Consumer: c, engine: e, commits: newCommitter(c), over: over, claims: map[place]*claim{}}
 	if c.bounded() {
 		m.ends = newEnds()
 	}
@@ -81,21 +84,27 @@ func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 	})
 	work.Go(func() { m.commits.run(working, e) })
 	work.Go(func() { m.look(working) })
-	sessions.Go(func() { m.join(reading, group, client) })
 	allDone := make(chan struct{})
-	if m.ends != nil {
-		work.Go(func() {
-			if m.awaitEnds(reading) == nil {
-				close(allDone)
+	sessions.Go(func() {
+		if m.ends != nil {
+			if !m.endsLater() && m.setEnds(reading) != nil { // before anything is read that comes later
+				return
 			}
-		})
-	}
+			work.Go(func() {
+				if m.awaitEnds(reading) == nil {
+					close(allDone)
+				}
+			})
+		}
+		m.join(reading, group, client)
+	})
 	select {
 	case <-ctx.Done():
 	case <-allDone:
 	}
-	m.endedBy.Store(new(time.Now().Add(c.config.DrainTimeout)))
 	stop(errEnding)
+	drain := time.AfterFunc(c.config.DrainTimeout, giveUp)
+	defer drain.Stop()
 	left := make(chan struct{})
 	go func() {
 		sessions.Wait()
@@ -149,7 +158,7 @@ func (m *member) session(ctx context.Context, group sarama.ConsumerGroup) error 
 		return err
 	}
 	if len(missing) > 0 {
-		m.trouble.warn("topics are missing: waiting for them", fmt.Errorf("%q: %w", missing, sarama.ErrUnknownTopicOrPartition))
+		m.trouble.warn("topics are missing, or not to be read by this user: waiting for them", fmt.Errorf("%q", missing))
 		go m.awaitTopics(ctx, missing, end)
 	}
 	if len(topics) == 0 {
@@ -166,7 +175,7 @@ func (m *member) existing() (topics, missing []string, err error) {
 		switch {
 		case err == nil, errors.Is(err, sarama.ErrLeaderNotAvailable):
 			topics = append(topics, topic)
-		case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
+		case errors.Is(err, sarama.ErrUnknownTopicOrPartition), errors.Is(err, sarama.ErrTopicAuthorizationFailed):
 			missing = append(missing, topic)
 		default:
 			return nil, nil, fmt.Errorf("asking for topic %s: %w", topic, err)
@@ -241,6 +250,7 @@ func (m *member) look(ctx context.Context) {
 			continue
 		}
 		last = time.Now()
+		m.lowerEnds()
 		for _, c := range m.claimed() {
 			if newest, err := m.client.GetOffset(c.place.topic, c.place.partition, sarama.OffsetNewest); err == nil {
 				c.newest.Store(newest)

@@ -91,8 +91,8 @@ func (c *Consumer) logRange(p place) (oldest, newest int64, err error) {
 
 // since returns where a partition begins that is not to be read from before the configured time.
 func (c *Consumer) since(p place) (int64, error) {
-	at, err := c.client.GetOffset(p.topic, p.partition, c.config.Since.UnixMilli())
-	if err == nil && at < 0 { // there is none since
+	at, err := c.client.GetOffset(p.topic, p.partition, max(0, c.config.Since.UnixMilli())) // below are special
+	if err == nil && at < 0 {                                                               // there is none since
 		at, err = c.client.GetOffset(p.topic, p.partition, sarama.OffsetNewest)
 	}
 	if err != nil {

@@ -27,7 +27,9 @@ func (c *Consumer) Progress() Progress {
 	claims := m.claimed()
 	p.Partitions, p.All, p.Ready = len(claims), int(m.all.Load()), m.joined.Load()
 	for _, claim := range claims {
-		p.Lag += max(0, claim.end()-claim.next.Load())
+		if next := claim.next.Load(); next >= 0 {
+			p.Lag += max(0, claim.end()-next)
+		}
 	}
 	p.Lag += int64(m.engine.State().Held)
 	return p
