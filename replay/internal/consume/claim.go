@@ -39,11 +39,9 @@ func newClaim(m *member, from sarama.ConsumerGroupClaim) *claim {
 	return c
 }
 
-// run reads the partition for as long as this member has it. It returns when nothing of it is under way any more and what
-// is done is committed: then another member may have it.
-func (c *claim) run(session context.Context) error {
+// held returns a context that ends when this member has the partition no more, with the reason as its cause.
+func (c *claim) held(session context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(session)
-	defer cancel(nil)
 	go func() {
 		// What ends a claim is the end of its messages, which shows only when those that wait have been read: not before the
 		// engine wants more. Its errors end at the same time.
@@ -54,7 +52,20 @@ func (c *claim) run(session context.Context) error {
 		}
 		cancel(errRevoked)
 	}()
-	if err := c.open(ctx); err != nil {
+	return ctx, func() { cancel(nil) }
+}
+
+// run reads the partition for as long as this member has it. It returns when nothing of it is under way any more and what
+// is done is committed: then another member may have it.
+func (c *claim) run(held context.Context) error {
+	ctx, cancel := context.WithCancelCause(held)
+	defer cancel(nil)
+	defer context.AfterFunc(c.ending, func() { cancel(errEnding) })()
+	err := c.open(ctx)
+	if ctx.Err() != nil && c.partition == nil {
+		return nil // it has ended before it began
+	}
+	if err != nil {
 		return err
 	}
 	c.read(ctx)
@@ -190,7 +201,7 @@ func (c *claim) close(cause error) {
 	commit := c.partition.Close(ctx)
 	state := position{commit.Offset, commit.Metadata}
 	if commits > 0 {
-		ctx, cancel := context.WithTimeout(context.Background(), commits)
+		ctx, cancel := context.WithTimeout(c.lasting, commits)
 		defer cancel()
 		if err := c.commits.commit(ctx, c.place, state); err != nil {
 			c.trouble.warn("the last offset of a partition could not be committed", fmt.Errorf("%s: %w", c.place, err))
@@ -210,7 +221,7 @@ func (c *claim) close(cause error) {
 func (c *claim) grace(cause error) (underWay, commit time.Duration) {
 	switch {
 	case errors.Is(cause, errEnding):
-		return c.config.DrainTimeout, leaving / 2
+		return c.config.DrainTimeout, c.config.DrainTimeout + leaving
 	case errors.Is(cause, errRevoked), errors.Is(cause, errTopics), errors.Is(cause, sarama.ErrSessionConsumeClaimExited):
 		return c.config.RequestTimeout, lastCommit // nobody has the partition before this returns
 	case errors.Is(cause, errLost), errors.Is(cause, sarama.ErrUnknownMemberId), errors.Is(cause, sarama.ErrIllegalGeneration),

@@ -223,3 +223,31 @@ func TestRetentionUpToTheEnd(t *testing.T) {
 		t.Errorf("sent %q, want %q", got, want)
 	}
 }
+
+// A topic that is deleted does not keep a run from ending.
+func TestEndsOfADeletedTopic(t *testing.T) {
+	t.Parallel()
+	cluster := start(t, 1)
+	fill(t, cluster, 0, 5, 1)
+	c := config(cluster)
+	c.Until = time.Now()
+	begun := make(chan struct{}, 10)
+	b := newBackend(func(ctx context.Context, _ flow.Attempt) flow.Outcome {
+		begun <- struct{}{}
+		<-ctx.Done()
+		return flow.Outcome{Verdict: flow.Canceled}
+	})
+	p := run(t, c, b)
+	<-begun
+	if err := cluster.DeleteTopic("leads"); err != nil {
+		t.Fatal(err)
+	}
+	m := p.consumer.member.Load()
+	eventually(t, "the end is lowered", func() bool {
+		m.lowerEnds()
+		return m.ends.of(place{"leads", 0}) == -1
+	})
+	if err := p.wait(); err != nil {
+		t.Logf("Run: %v", err)
+	}
+}

@@ -39,14 +39,17 @@ type member struct {
 	commits *committer
 	ends    *ends // nil: there is none
 
+	ending     context.Context         // ends when nothing more is to be read
 	over       context.Context         // ends when nothing may be under way any more
+	lasting    context.Context         // ends when the group is to be left
 	end        context.CancelCauseFunc // ends the session; of the goroutine that joins
 	joined     atomic.Bool
 	all        atomic.Int64 // partitions of the topics
 	unfinished atomic.Int64 // partitions whose last state could not be committed at the end of all
 
 	mu     sync.Mutex
-	claims map[place]*claim
+	claims map[place]*claim // that are not closed
+	closed chan struct{}    // has a value when one has been
 }
 
 // Run hands messages to the engine and commits what is done, until ctx ends or, where the run has an end, all is done. Then
@@ -64,17 +67,21 @@ func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 		_ = client.Close()
 		return fmt.Errorf("kafka: %w", err)
 	}
-	over, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	background := context.WithoutCancel(ctx)
+	ending, end := context.WithCancel(background)
+	defer end()
+	over, giveUp := context.WithCancel(background)
 	defer giveUp()
-	m := &member{Consumer: c, engine: e, commits: newCommitter(c), over: over, claims: map[place]*claim{}}
+	lasting, leave := context.WithCancelCause(background)
+	defer leave(nil)
+	working, rest := context.WithCancel(background) // for as long as there may be something to commit
+	defer rest()
+	m := &member{Consumer: c, engine: e, commits: newCommitter(c), ending: ending, over: over, lasting: lasting,
+		claims: map[place]*claim{}, closed: make(chan struct{}, 1)}
 	if c.bounded() {
 		m.ends = newEnds()
 	}
 	c.member.Store(m)
-	reading, stop := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer stop(nil)
-	working, rest := context.WithCancel(context.WithoutCancel(ctx)) // for as long as there may be something to commit
-	defer rest()
 
 	var work, sessions sync.WaitGroup
 	work.Go(func() {
@@ -87,26 +94,30 @@ func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 	allDone := make(chan struct{})
 	sessions.Go(func() {
 		if m.ends != nil {
-			if !m.endsLater() && m.setEnds(reading) != nil { // before anything is read that comes later
+			if !m.endsLater() && m.setEnds(ending) != nil { // before anything is read that comes later
 				return
 			}
 			work.Go(func() {
-				if m.awaitEnds(reading) == nil {
+				if m.awaitEnds(ending) == nil {
 					close(allDone)
 				}
 			})
 		}
-		m.join(reading, group, client)
+		m.join(group, client)
 	})
 	select {
 	case <-ctx.Done():
 	case <-allDone:
 	}
-	stop(errEnding)
+	end()
 	drain := time.AfterFunc(c.config.DrainTimeout, giveUp)
 	defer drain.Stop()
 	left := make(chan struct{})
 	go func() {
+		// The session goes on until all is committed. One that ends while the group changes may not know its generation any
+		// more, and then nothing can be committed in it.
+		m.awaitClosed(c.config.DrainTimeout + leaving/2)
+		leave(errEnding)
 		sessions.Wait()
 		rest()
 		if err := group.Close(); err != nil {
@@ -128,12 +139,24 @@ func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 	return nil
 }
 
-// join takes part in the group until ctx ends.
-func (m *member) join(ctx context.Context, group sarama.ConsumerGroup, client sarama.Client) {
-	for failures := 1; ctx.Err() == nil; failures++ {
+// awaitClosed waits until there is no claim any more, but not for longer than it may.
+func (m *member) awaitClosed(longest time.Duration) {
+	timeout := time.After(longest)
+	for len(m.claimed()) > 0 {
+		select {
+		case <-m.closed:
+		case <-timeout:
+			return
+		}
+	}
+}
+
+// join takes part in the group until the end.
+func (m *member) join(group sarama.ConsumerGroup, client sarama.Client) {
+	for failures := 1; m.ending.Err() == nil; failures++ {
 		begun := time.Now()
-		err := m.session(ctx, group)
-		if ctx.Err() != nil {
+		err := m.session(m.lasting, group)
+		if m.ending.Err() != nil {
 			return
 		}
 		if err != nil {
@@ -142,7 +165,7 @@ func (m *member) join(ctx context.Context, group sarama.ConsumerGroup, client sa
 		if time.Since(begun) > settled {
 			failures = 1
 		}
-		if sleep(ctx, backoff(failures)) == nil {
+		if sleep(m.ending, backoff(failures)) == nil {
 			_ = client.RefreshCoordinator(m.group) // sarama does not look for another one where the one it knows is gone
 		}
 	}
@@ -229,17 +252,25 @@ func (m *member) Cleanup(sarama.ConsumerGroupSession) error {
 // ConsumeClaim implements sarama.ConsumerGroupHandler.
 func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, from sarama.ConsumerGroupClaim) error {
 	c := newClaim(m, from)
+	held, release := c.held(s.Context())
+	defer release()
 	m.mu.Lock()
 	m.claims[c.place] = c
 	m.mu.Unlock()
 	m.share()
-	defer func() {
-		m.mu.Lock()
-		delete(m.claims, c.place)
-		m.mu.Unlock()
-		m.share()
-	}()
-	return c.run(s.Context())
+	err := c.run(held)
+	m.mu.Lock()
+	delete(m.claims, c.place)
+	m.mu.Unlock()
+	m.share()
+	select {
+	case m.closed <- struct{}{}:
+	default:
+	}
+	if err == nil {
+		<-held.Done() // a claim that returns before ends the session of all
+	}
+	return err
 }
 
 // look looks at what changes rarely, until ctx ends.

@@ -184,9 +184,12 @@ func TestTopicsComeAndGo(t *testing.T) {
 	b := newBackend(nil)
 	c := config(cluster)
 	c.Topics = []string{"leads", "other"}
-	p := connect(t, c, b)
-	p.consumer.membership.Metadata.RefreshFrequency = 100 * time.Millisecond
-	p.run()
+	var p *process
+	for range 2 {
+		p = connect(t, c, b)
+		p.consumer.membership.Metadata.RefreshFrequency = 100 * time.Millisecond
+		p.run()
+	}
 	b.await(t, 10)
 	if err := cluster.DeleteTopic("other"); err != nil {
 		t.Fatal(err)
@@ -203,4 +206,30 @@ func TestTopicsComeAndGo(t *testing.T) {
 		send(t, cluster, message(r, 0))
 	}
 	b.await(t, 23)
+}
+
+// A member that is to end while a partition of it is being moved does not wait longer than it may.
+func TestEndWhileAPartitionMoves(t *testing.T) {
+	t.Parallel()
+	cluster := start(t, 2)
+	fill(t, cluster, 0, 2, 2)
+	begun := make(chan struct{}, 10)
+	b := newBackend(func(ctx context.Context, _ flow.Attempt) flow.Outcome {
+		begun <- struct{}{}
+		<-ctx.Done()
+		return flow.Outcome{Verdict: flow.Canceled}
+	})
+	c := config(cluster)
+	c.RequestTimeout, c.DrainTimeout = time.Hour, 100*time.Millisecond
+	one := run(t, c, b)
+	<-begun
+	<-begun
+	two := run(t, c, b)
+	eventually(t, "the second has joined", func() bool { return two.consumer.Progress().Ready })
+	stopped := time.Now()
+	one.end()
+	if took := time.Since(stopped); took > c.DrainTimeout+leaving {
+		t.Errorf("the end took %v", took)
+	}
+	eventually(t, "the second has all partitions", func() bool { return two.consumer.Progress().Partitions == 2 })
 }
