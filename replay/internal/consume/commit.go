@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,8 +14,12 @@ import (
 	"github.com/marceloboeira/crowd/replay/internal/flow"
 )
 
-// commitEvery is how often what is done is committed.
-const commitEvery = 200 * time.Millisecond
+const (
+	// commitEvery is how often what is done is committed.
+	commitEvery = 200 * time.Millisecond
+	// triesKnown bounds what is remembered of commits of a partition that have had no answer.
+	triesKnown = 16
+)
 
 var (
 	errNoSession = errors.New("this process is not a member of the group now")
@@ -33,12 +38,12 @@ type committer struct {
 	mu      sync.Mutex
 	session sarama.ConsumerGroupSession // nil: none
 	lose    context.CancelCauseFunc     // ends the session
-	known   map[place]position          // what was committed last, as far as this member knows
+	known   map[place][]position        // what was committed last, and behind it what has been tried since without an answer
 	kept    map[place]position          // what could not be committed at the end of a claim
 }
 
 func newCommitter(c *Consumer) *committer {
-	return &committer{Consumer: c, known: map[place]position{}, kept: map[place]position{}}
+	return &committer{Consumer: c, known: map[place][]position{}, kept: map[place]position{}}
 }
 
 // begin says that there is a session; nil: there is none any more.
@@ -113,7 +118,7 @@ func (k *committer) commit(ctx context.Context, p place, state position) error {
 		go func() {
 			k.mu.Lock()
 			defer k.mu.Unlock()
-			if k.known[p] == state || ctx.Err() != nil { // the latter: who waited may have the partition anew by now
+			if k.isCommitted(p, state) || ctx.Err() != nil { // the latter: who waited may have the partition anew by now
 				result <- context.Cause(ctx)
 				return
 			}
@@ -147,6 +152,7 @@ func (k *committer) send(states map[place]position) (map[place]bool, error) {
 	request.ConsumerID, request.ConsumerGroupGeneration = k.session.MemberID(), k.session.GenerationID()
 	for p, s := range states {
 		request.AddBlockWithLeaderEpoch(p.topic, p.partition, s.offset, -1, 0, s.metadata)
+		k.try(p, s)
 	}
 	var answer *sarama.OffsetCommitResponse
 	err := k.atCoordinator(func(coordinator *sarama.Broker) (err error) {
@@ -166,7 +172,7 @@ func (k *committer) send(states map[place]position) (map[place]bool, error) {
 			failed[sarama.ErrUnknown] = p
 		case result == sarama.ErrNoError:
 			committed[p] = true
-			k.known[p] = s
+			k.known[p] = []position{s}
 		case result == sarama.ErrOffsetMetadataTooLarge && s.metadata != "":
 			bare[p] = position{offset: s.offset}
 		default:
@@ -196,7 +202,7 @@ func (k *committer) send(states map[place]position) (map[place]bool, error) {
 func (k *committer) keep(p place, state position) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.known[p] == state {
+	if k.isCommitted(p, state) {
 		return false
 	}
 	k.kept[p] = state
@@ -209,9 +215,20 @@ func (k *committer) opened(p place, found position) (kept position, ok bool) {
 	defer k.mu.Unlock()
 	kept, ok = k.kept[p]
 	delete(k.kept, p)
-	if ok && k.known[p] != found {
-		ok = false
-	}
-	k.known[p] = found
+	ok = ok && slices.Contains(k.known[p], found)
+	k.known[p] = []position{found}
 	return kept, ok
+}
+
+// isCommitted reports whether a state is known to be what was committed last. mu is held.
+func (k *committer) isCommitted(p place, state position) bool {
+	return len(k.known[p]) == 1 && k.known[p][0] == state
+}
+
+// try notes that a state may be committed from now on. mu is held.
+func (k *committer) try(p place, state position) {
+	known := k.known[p]
+	if len(known) == 0 || known[len(known)-1] != state {
+		k.known[p] = append(known[:min(len(known), triesKnown)], state)
+	}
 }

@@ -184,9 +184,10 @@ func TestTopicsComeAndGo(t *testing.T) {
 	b := newBackend(nil)
 	c := config(cluster)
 	c.Topics = []string{"leads", "other"}
-	var p *process
+	var processes []*process
 	for range 2 {
-		p = connect(t, c, b)
+		p := connect(t, c, b)
+		processes = append(processes, p)
 		p.consumer.membership.Metadata.RefreshFrequency = 100 * time.Millisecond
 		p.run()
 	}
@@ -194,7 +195,9 @@ func TestTopicsComeAndGo(t *testing.T) {
 	if err := cluster.DeleteTopic("other"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the topic is missed", func() bool { return p.log.has("topics are missing") })
+	eventually(t, "the topic is missed", func() bool {
+		return slices.ContainsFunc(processes, func(p *process) bool { return p.log.has("topics are missing") })
+	})
 	fill(t, cluster, 10, 10, 2)
 	b.await(t, 20)
 	if err := cluster.CreateTopic("other", 1, nil); err != nil {
