@@ -191,7 +191,10 @@ func (p *process) run() {
 	p.t.Cleanup(func() {
 		stop()
 		select {
-		case _ = <-p.ended: // what it says is the test's business, where it is any
+		case err := <-p.ended:
+			if err != nil {
+				p.t.Logf("Run: %v", err)
+			}
 		case <-time.After(patience):
 			p.t.Error("a process does not end")
 		}
