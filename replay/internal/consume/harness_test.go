@@ -147,8 +147,9 @@ func config(cluster brokers) Config {
 // connect returns a process that does not run yet.
 func connect(t testing.TB, c Config, b *backend) *process {
 	t.Helper()
-	p := &process{t: t, log: &logBuffer{}, ended: make(chan error, 1)}
-	c.Log = slog.New(slog.NewTextHandler(io.MultiWriter(p.log, t.Output()), &slog.HandlerOptions{Level: slog.LevelDebug}))
+	p := &process{t: t, log: &logBuffer{also: t.Output()}, ended: make(chan error, 1)}
+	t.Cleanup(p.log.end)
+	c.Log = slogTo(p.log)
 	var err error
 	if p.consumer, err = New(t.Context(), c); err != nil {
 		t.Fatal(err)
@@ -237,11 +238,22 @@ func eventually(t testing.TB, what string, is func() bool) {
 type logBuffer struct {
 	mu   sync.Mutex
 	text bytes.Buffer
+	also io.Writer // nil: nothing
+}
+
+// end ends writing to the test's output: sarama may be left in the background when a process has ended.
+func (l *logBuffer) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.also = nil
 }
 
 func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.also != nil {
+		_, _ = l.also.Write(p)
+	}
 	return l.text.Write(p)
 }
 
