@@ -219,7 +219,7 @@ func TestMetadataOverflows(t *testing.T) {
 		}
 		return ok(ctx, a)
 	}
-	run(t, o, unlimited(2), func(r *rig) {
+	run(t, o, unlimited(50), func(r *rig) {
 		release = make(chan struct{})
 		r.commit()
 		const n = 30_000

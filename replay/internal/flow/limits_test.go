@@ -61,7 +61,7 @@ func TestRateOfALateEngine(t *testing.T) {
 		offset := 0
 		for now.Sub(begin) < time.Minute {
 			for !q.full(p) {
-				q.add(p, from(offset, 1, each)[0])
+				q.add(p, from(offset, 1, all(""))[0])
 				offset++
 			}
 			j, at := q.next(now)
@@ -263,15 +263,15 @@ func TestAdaptsToLatency(t *testing.T) {
 	run(t, o, l, func(r *rig) {
 		line = make(chan struct{}, 1)
 		r.commit()
-		r.feed(0, from(0, 1_000_000, each)...)
-		r.after(30 * time.Second)
+		r.feed(0, from(0, 100_000, each)...)
+		r.after(10 * time.Second)
 		if s := r.State(); s.Concurrency < 40 {
 			t.Errorf("a target that is well: %+v", s)
 		}
 		serial.Store(true)
 		lowest := 50
-		for i := range 300 {
-			r.after(time.Duration(31+i) * time.Second)
+		for i := range 150 {
+			r.after(time.Duration(11+i) * time.Second)
 			lowest = min(lowest, r.State().Concurrency)
 		}
 		if lowest > 25 {
