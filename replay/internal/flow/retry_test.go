@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -284,7 +285,7 @@ func TestPoison(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			o := options()
 			o.Order = c.order
-			opened := false
+			var opened atomic.Bool
 			var r *rig
 			o.Send = func(ctx context.Context, a Attempt) Outcome {
 				if c.poison(a.Offset) {
@@ -292,7 +293,11 @@ func TestPoison(t *testing.T) {
 				}
 				return ok(ctx, a)
 			}
-			o.Attempted = func(Attempt, Outcome) { opened = opened || r.State().Breaker != "closed" }
+			o.Attempted = func(Attempt, Outcome) {
+				if r.State().Breaker != "closed" {
+					opened.Store(true)
+				}
+			}
 			run(t, o, Limits{Rate: 100, KeyRate: math.Inf(1), Concurrency: 4}, func(rig *rig) {
 				r = rig
 				r.commit()
@@ -306,8 +311,8 @@ func TestPoison(t *testing.T) {
 				if len(done) != 1000 {
 					t.Errorf("%d of the first 1000 have been sent", len(done))
 				}
-				if opened != c.open {
-					t.Errorf("opened: %v, want %v", opened, c.open)
+				if opened.Load() != c.open {
+					t.Errorf("opened: %v, want %v", opened.Load(), c.open)
 				}
 				r.after(c.inTheEnd)
 				if n := len(r.letters()); n != c.buried {
