@@ -10,9 +10,10 @@ import (
 
 // breaker is the circuit breaker: failsafe's, with a delay that this one keeps, as it grows while the target is away.
 //
-//	          Failures of the last Of have failed            the delay is over
-//	closed ────────────────────────────────────────▶ open ◀──────────────────▶ half-open ──▶ closed
-//	                                                        the probe has failed            it has not
+//	closed ── Failures of the last Of have failed ──▶ open ── the delay is over: a probe ──▶ half-open
+//	   ▲                                               ▲                                        │ │
+//	   │                                               └──────────── it has failed ─────────────┘ │
+//	   └───────────────────────────────────────────────────────────── it has not ─────────────────┘
 //
 // Only what was begun while it was closed counts while it is closed, and only the probe while it is half-open.
 type breaker struct {

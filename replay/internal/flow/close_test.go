@@ -40,15 +40,15 @@ func TestClose(t *testing.T) {
 		took   time.Duration
 		offset int64
 	}{
-		"answered":             {takes(2*time.Second, delivered), nil, time.Second, 1},
-		"not answered":         {takes(time.Minute, delivered), nil, 3 * time.Second, 0},
-		"failed":               {takes(2*time.Second, failed(500)), nil, time.Second, 0},
-		"rejected":             {takes(2*time.Second, rejected), buries(time.Second), 2 * time.Second, 1},
-		"being buried":         {takes(0, rejected), buries(2 * time.Second), time.Second, 1},
-		"cannot be buried":     {takes(0, rejected), buries(time.Minute), 3 * time.Second, 0},
-		"waiting":              {takes(0, Outcome{Verdict: Failed, RetryAfter: time.Minute}), nil, 0, 0},
-		"answered in the dead": {func(ctx context.Context, _ Attempt) Outcome { <-ctx.Done(); return delivered }, nil, 3 * time.Second, 1},
-		"rejected in the dead": {func(ctx context.Context, _ Attempt) Outcome { <-ctx.Done(); return rejected }, buries(0), 3 * time.Second, 0},
+		"answered":              {takes(2*time.Second, delivered), nil, time.Second, 1},
+		"not answered":          {takes(time.Minute, delivered), nil, 3 * time.Second, 0},
+		"failed":                {takes(2*time.Second, failed(500)), nil, time.Second, 0},
+		"rejected":              {takes(2*time.Second, rejected), buries(time.Second), 2 * time.Second, 1},
+		"being buried":          {takes(0, rejected), buries(2 * time.Second), time.Second, 1},
+		"cannot be buried":      {takes(0, rejected), buries(time.Minute), 3 * time.Second, 0},
+		"waiting":               {takes(0, Outcome{Verdict: Failed, RetryAfter: time.Minute}), nil, 0, 0},
+		"answered all the same": {func(ctx context.Context, _ Attempt) Outcome { <-ctx.Done(); return delivered }, nil, 3 * time.Second, 1},
+		"rejected all the same": {func(ctx context.Context, _ Attempt) Outcome { <-ctx.Done(); return rejected }, buries(0), 3 * time.Second, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options()
