@@ -70,15 +70,22 @@ func (s *Sender) request(a flow.Attempt) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	made := &http.Request{Method: r.Method, URL: s.url(host, path), Host: host, Header: header, Trailer: trailer, Body: http.NoBody}
-	switch {
-	case len(trailer) > 0:
-		made.Body, made.ContentLength = io.NopCloser(bytes.NewReader(r.Body)), -1
-		made.TransferEncoding = []string{"chunked"} // not only if there is a body
-	case len(r.Body) > 0:
-		made.Body, made.ContentLength = io.NopCloser(bytes.NewReader(r.Body)), int64(len(r.Body))
+	made := &http.Request{Method: r.Method, URL: s.url(host, path), Host: host, Header: header, Trailer: trailer}
+	if len(trailer) > 0 {
+		made.TransferEncoding = []string{"chunked"} // also without a body
 	}
 	return made, nil
+}
+
+// setBody gives a request its body, from the beginning.
+func setBody(r *http.Request, body []byte) {
+	r.Body, r.ContentLength = http.NoBody, 0
+	if len(body) > 0 {
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	}
+	if len(r.Trailer) > 0 { // which need a body of unknown length
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), -1
+	}
 }
 
 // header returns the headers to send, with their names in lower case, as they came through Envoy: net/http, which knows

@@ -2,11 +2,14 @@ package request
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 const (
@@ -24,8 +27,8 @@ const (
 // with HTTP/2 may have many. Where none is free another is made, so there are never more than there are requests at once.
 type pool struct {
 	dial func(context.Context) (*http.ClientConn, error)
-	// http2 is whether connections may be HTTP/2's.
-	http2 bool
+	// mayShare is whether connections may be HTTP/2's.
+	mayShare bool
 
 	mu sync.Mutex
 	// free are those that may have room, with the one used last at the end.
@@ -52,8 +55,8 @@ type dialing struct {
 	err       error
 }
 
-func newPool(dial func(context.Context) (*http.ClientConn, error), http2 bool) *pool {
-	return &pool{dial: dial, http2: http2, shared: http2}
+func newPool(dial func(context.Context) (*http.ClientConn, error), mayShare bool) *pool {
+	return &pool{dial: dial, mayShare: mayShare, shared: mayShare}
 }
 
 // get returns a connection that one request may be sent on, and which must be put back. Each call makes at most one.
@@ -93,6 +96,38 @@ func (p *pool) get(ctx context.Context) (*connection, error) {
 	}
 }
 
+// roundTrip sends a request. Without an error, the connection must be put back when the answer has been read or given up.
+func (p *pool) roundTrip(r *http.Request) (*connection, *http.Response, error) {
+	c, err := p.get(r.Context())
+	if err != nil {
+		return nil, nil, err
+	}
+	response, err := c.RoundTrip(r)
+	if err != nil {
+		p.put(c)
+		return nil, nil, err
+	}
+	return c, response, nil
+}
+
+// maxRepeats is how often a request is sent again that a server has not processed.
+const maxRepeats = 3
+
+// unprocessed reports whether a request that came to err has not been processed for sure, so that it may be sent again as
+// the same attempt (RFC 9113, section 8.7): its stream was refused, as happens to those beyond a limit that the server has not
+// had the time to tell of, or its connection was on its way out. If these counted as failures, every server that is drained
+// would open the circuit breaker.
+func unprocessed(err error) bool {
+	if stream := (http2.StreamError{}); errors.As(err, &stream) {
+		return stream.Code == http2.ErrCodeRefusedStream
+	}
+	switch err.Error() { // net/http has no better way to tell
+	case "http2: Transport received Server's graceful shutdown GOAWAY", "http2: client conn not usable":
+		return true
+	}
+	return false
+}
+
 // take returns a free connection with room, nil if there is none. It is called under mu.
 func (p *pool) take() *connection {
 	for len(p.free) > 0 {
@@ -128,7 +163,7 @@ func (p *pool) connect(ctx context.Context) (*connection, error) {
 	room := c.Available() > 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.shared = p.http2 && room
+	p.shared = p.mayShare && room
 	if room {
 		p.list(c)
 	}

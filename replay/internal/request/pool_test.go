@@ -62,12 +62,18 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}
 }
 
-// So with HTTP/2, where net/http repeats streams that are refused, or that a server that goes away has not seen.
-func TestNothingIsSentTwiceOverHTTP2(t *testing.T) {
-	for name, refuse := range map[string]func(*http2.Framer, uint32) error{
-		"refused":     func(f *http2.Framer, id uint32) error { return f.WriteRSTStream(id, http2.ErrCodeRefusedStream) },
-		"a violation": func(f *http2.Framer, id uint32) error { return f.WriteRSTStream(id, http2.ErrCodeProtocol) },
-		"goes away":   func(f *http2.Framer, _ uint32) error { return f.WriteGoAway(0, http2.ErrCodeNo, nil) },
+// So with HTTP/2, unless the server says that it has not processed a request.
+func TestWhatIsSentTwiceOverHTTP2(t *testing.T) {
+	for name, test := range map[string]struct {
+		refuse func(*http2.Framer, uint32) error
+		seen   int64 // for each attempt
+	}{
+		"refused":     {func(f *http2.Framer, id uint32) error { return f.WriteRSTStream(id, http2.ErrCodeRefusedStream) }, 1 + maxRepeats},
+		"goes away":   {func(f *http2.Framer, _ uint32) error { return f.WriteGoAway(0, http2.ErrCodeNo, nil) }, 1 + maxRepeats},
+		"a violation": {func(f *http2.Framer, id uint32) error { return f.WriteRSTStream(id, http2.ErrCodeProtocol) }, 1},
+		"canceled":    {func(f *http2.Framer, id uint32) error { return f.WriteRSTStream(id, http2.ErrCodeCancel) }, 1},
+		"processed":   {func(f *http2.Framer, id uint32) error { _ = f.WriteGoAway(id, http2.ErrCodeNo, nil); return io.EOF }, 1},
+		"closed":      {func(*http2.Framer, uint32) error { return io.EOF }, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var seen atomic.Int64
@@ -82,7 +88,7 @@ func TestNothingIsSentTwiceOverHTTP2(t *testing.T) {
 					}
 					if _, ok := frame.(*http2.HeadersFrame); ok {
 						seen.Add(1)
-						if refuse(framer, frame.Header().StreamID) != nil {
+						if test.refuse(framer, frame.Header().StreamID) != nil {
 							return
 						}
 					}
@@ -90,13 +96,15 @@ func TestNothingIsSentTwiceOverHTTP2(t *testing.T) {
 			}))
 			c.HTTP1, c.HTTP2 = false, true
 			s := newSender(t, c)
-			for range 5 {
-				if o := s.Send(t.Context(), attempt(get)); o.Verdict != flow.Failed {
+			const attempts = 5
+			r := record.Record{Method: "POST", Authority: "a", Path: "/", Body: []byte("x")}
+			for range attempts {
+				if o := s.Send(t.Context(), attempt(r)); o.Verdict != flow.Failed {
 					t.Fatalf("%+v", o)
 				}
 			}
-			if seen.Load() != 5 {
-				t.Errorf("the server has seen %d requests of 5", seen.Load())
+			if seen.Load() != attempts*test.seen {
+				t.Errorf("the server has seen %d requests for %d attempts", seen.Load(), attempts)
 			}
 		})
 	}

@@ -106,16 +106,18 @@ func (s *Sender) send(ctx context.Context, a flow.Attempt) flow.Outcome {
 	}
 	limited, cancel := context.WithTimeout(ctx, s.config.Timeout)
 	defer cancel()
-	c, err := s.pool.get(limited)
-	if err != nil {
-		return s.unanswered(ctx, limited, err)
+	r = r.WithContext(limited)
+	for repeats := 0; ; repeats++ {
+		setBody(r, a.Record.Body)
+		c, response, err := s.pool.roundTrip(r)
+		switch {
+		case err == nil:
+			defer s.pool.put(c)
+			return s.answered(ctx, limited, response)
+		case !unprocessed(err) || repeats == maxRepeats:
+			return s.unanswered(ctx, limited, err)
+		}
 	}
-	defer s.pool.put(c)
-	response, err := c.RoundTrip(r.WithContext(limited))
-	if err != nil {
-		return s.unanswered(ctx, limited, err)
-	}
-	return s.answered(ctx, limited, response)
 }
 
 // unanswered is the outcome without an answer.
