@@ -82,7 +82,9 @@ func FuzzSend(f *testing.F) {
 		default: // nobody has taken the last one
 		}
 	})
-	http1 := httptest.NewServer(handler)
+	http1 := httptest.NewUnstartedServer(handler)
+	http1.Config.DisableGeneralOptionsHandler = true
+	http1.Start()
 	f.Cleanup(http1.Close)
 	unread := newSender(f, config(listen(f, discards)))
 	s := newSender(f, config(http1.URL))

