@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -86,44 +87,41 @@ func TestScheduleIsWhatTheClockSays(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		wanted := model(l)
 		for minute := -36 * 60; minute < 36*60; minute++ {
 			at := middle.Add(time.Duration(minute)*time.Minute + time.Duration(random.IntN(60))*time.Second)
-			today, clock, _ := strings.Cut(strings.ToLower(at.In(s.zone).Format("Mon 15:04")), " ")
-			want := float64(-1)
-			for _, w := range slices.Backward(l.Schedule) {
-				if model(w, today, clock) {
-					want = float64(*w.Rate)
-				}
-			}
-			if got := s.at(at).Rate; got != want {
-				t.Fatalf("%s in %q (%s %s) with %+v: %v, want %v", at, l.TimeZone, today, clock, l.Schedule, got, want)
+			clock := strings.ToLower(at.In(s.zone).Format("Mon 15:04"))
+			if got := s.at(at).Rate; got != wanted[clock] {
+				t.Fatalf("%s in %q (%s) with %+v: %v, want %v", at, l.TimeZone, clock, l.Schedule, got, wanted[clock])
 			}
 		}
 	}
 }
 
-// model goes through a window minute by minute, on each of its days.
-func model(w Window, today, clock string) bool {
-	at, err := time.Parse("15:04", clock)
-	if err != nil {
-		panic(err)
+// model returns the rate at every minute of a week, going through the windows minute by minute, the first one last.
+func model(l Limits) map[string]float64 {
+	const day = 24 * 60
+	name := func(minute int) string {
+		minute %= 7 * day
+		return fmt.Sprintf("%s %02d:%02d", weekdays[minute/day], minute%day/60, minute%60)
 	}
-	now := at.Hour()*60 + at.Minute()
-	days := w.Days
-	if len(days) == 0 {
-		days = weekdays
+	rates := map[string]float64{}
+	for minute := range 7 * day {
+		rates[name(minute)] = float64(*l.Rate)
 	}
-	for _, d := range days {
-		index := slices.Index(weekdays, d)
-		minutes := func(t TimeOfDay) int { return int(time.Duration(t) / time.Minute) }
-		for minute := minutes(*w.From); minute != minutes(*w.To); {
-			if string(weekdays[index]) == today && minute == now {
-				return true
+	for _, w := range slices.Backward(l.Schedule) {
+		from, to := int(time.Duration(*w.From)/time.Minute), int(time.Duration(*w.To)/time.Minute)
+		if to < from {
+			to += day
+		}
+		for i, d := range weekdays {
+			if len(w.Days) > 0 && !slices.Contains(w.Days, d) {
+				continue
 			}
-			if minute++; minute == 24*60 {
-				minute, index = 0, (index+1)%7
+			for minute := from; minute < to; minute++ {
+				rates[name(i*day+minute)] = float64(*w.Rate)
 			}
 		}
 	}
-	return false
+	return rates
 }

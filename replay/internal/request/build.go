@@ -90,9 +90,9 @@ func setBody(r *http.Request, body []byte) {
 
 // header returns the headers to send, with their names in lower case, as they came through Envoy: net/http, which knows
 // its own by their usual spelling, leaves them alone.
-func (s *Sender) header(a flow.Attempt) (http.Header, error) {
+func (s *Sender) header(a flow.Attempt) (map[string][]string, error) {
 	r := &a.Record
-	header := make(http.Header, len(r.Headers)+5+len(s.set))
+	header := make(map[string][]string, len(r.Headers)+5+len(s.set))
 	values := make([]string, 0, len(r.Headers)+4) // one array for most of the lists
 	add := func(name, value string) {
 		if list, ok := header[name]; ok {

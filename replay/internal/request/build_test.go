@@ -52,7 +52,7 @@ func TestKeyWithoutAnID(t *testing.T) {
 	a := attempt(get)
 	a.Record.ID = record.ID{}
 	r, err := s.request(a)
-	if err != nil || !slices.Equal(r.Header[idempotencyKey], []string{"leads-3-42"}) {
+	if err != nil || !slices.Equal(map[string][]string(r.Header)[idempotencyKey], []string{"leads-3-42"}) {
 		t.Errorf("%v, %v", r, err)
 	}
 }

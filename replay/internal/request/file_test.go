@@ -28,7 +28,7 @@ func TestHeaderFromAFile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return strings.Join(r.Header["authorization"], "|")
+			return strings.Join(map[string][]string(r.Header)["authorization"], "|")
 		}
 		for i, step := range []struct {
 			text   string

@@ -3,7 +3,6 @@ package request
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"sync"
@@ -15,6 +14,9 @@ import (
 const (
 	// idleTimeout is how long a connection without requests is kept.
 	idleTimeout = 90 * time.Second
+	// unknownRoom is how many requests a connection takes that may have room for more, until its first answer: a server
+	// tells its limit before that, and refuses what is beyond.
+	unknownRoom = 10
 	// maxAge is how long a connection takes new requests: whoever the target's name leads to by then, and what TLS files
 	// hold by then, counts for the next.
 	maxAge = 5 * time.Minute
@@ -42,10 +44,12 @@ type pool struct {
 // connection is one of a pool. Its fields are under pool.mu.
 type connection struct {
 	*http.ClientConn
-	since time.Time
-	users int
-	free  bool // is in pool.free
-	idle  *time.Timer
+	since    time.Time
+	shared   bool // takes several requests at once
+	answered bool // has had an answer
+	users    int
+	free     bool // is in pool.free
+	idle     *time.Timer
 }
 
 // dialing is the making of a shared connection.
@@ -107,7 +111,23 @@ func (p *pool) roundTrip(r *http.Request) (*connection, *http.Response, error) {
 		p.put(c)
 		return nil, nil, err
 	}
+	if c.shared {
+		p.answered(c)
+	}
 	return c, response, nil
+}
+
+// answered notes that a shared connection has had an answer: now its room is known.
+func (p *pool) answered(c *connection) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c.answered {
+		return
+	}
+	c.answered = true
+	if !c.free && !p.closed {
+		p.list(c)
+	}
 }
 
 // maxRepeats is how often a request is sent again that a server has not processed.
@@ -132,11 +152,11 @@ func unprocessed(err error) bool {
 func (p *pool) take() *connection {
 	for len(p.free) > 0 {
 		c := p.free[len(p.free)-1]
-		if !c.old() && c.Reserve() == nil {
+		if !c.old() && c.room() {
 			if c.users++; c.users == 1 {
 				c.idle.Stop()
 			}
-			if c.Available() == 0 {
+			if !c.shared {
 				p.unlist(c)
 			}
 			return c
@@ -153,18 +173,12 @@ func (p *pool) connect(ctx context.Context) (*connection, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &connection{ClientConn: made, since: time.Now(), users: 1}
+	c := &connection{ClientConn: made, since: time.Now(), shared: p.mayShare && made.Available() > 1, users: 1}
 	c.idle = time.AfterFunc(idleTimeout, func() { p.closeIdle(c) })
 	c.idle.Stop()
-	if err := c.Reserve(); err != nil {
-		made.Close()
-		return nil, fmt.Errorf("the new connection was lost: %w", err)
-	}
-	room := c.Available() > 0
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.shared = p.mayShare && room
-	if room {
+	if p.shared = c.shared; c.shared {
 		p.list(c)
 	}
 	return c, nil
@@ -225,6 +239,20 @@ func (p *pool) unlist(c *connection) {
 		}
 	}
 	c.free = false
+}
+
+// room reports whether the connection takes another request. Reserve is not used: net/http counts what is reserved as under
+// way, so when a server's limit turns out to be lower than that, all of it waits for ever.
+func (c *connection) room() bool {
+	limit := 1
+	if c.shared {
+		limit = unknownRoom
+	}
+	available := c.Available()
+	if c.answered {
+		limit = available + c.InFlight()
+	}
+	return available > 0 && c.users < limit
 }
 
 func (c *connection) old() bool { return time.Since(c.since) > maxAge }
