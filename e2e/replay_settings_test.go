@@ -21,29 +21,33 @@ func TestReplayLimitsChange(t *testing.T) {
 	config := r.config("{rate: 100, concurrency: 20}")
 	p := r.member("--config", config)
 	// pace lets what was before end, and checks how fast it is now and how many are under way.
-	pace := func(what string, rate float64, concurrency int) {
+	pace := func(rate float64, concurrency int) {
 		t.Helper()
-		r.flows(int(rate))
+		r.flows(int(rate) / 2)
 		before := len(r.backend.Requests())
-		r.flows(int(2 * rate))
+		r.flows(int(1.5 * rate))
 		requests := r.backend.Requests()[before:]
 		got := float64(len(requests)-1) / requests[len(requests)-1].Began.Sub(requests[0].Began).Seconds()
 		highest := backend.Concurrency(requests)
-		t.Logf("%s: %.1f requests a second, %d under way", what, got, highest)
+		t.Logf("%.1f requests a second, %d under way", got, highest)
 		if math.Abs(got/rate-1) > 0.1 || highest > concurrency {
-			t.Errorf("%s: %.1f requests a second with %d under way, want %v with %d at most", what, got, highest, rate, concurrency)
+			t.Errorf("%.1f requests a second with %d under way, want %v with %d at most", got, highest, rate, concurrency)
 		}
 	}
-	pace("at first", 100, 20)
-	replaceFile(t, config, "{rate: 200, concurrency: 20}")
-	pace("a higher rate", 200, 20)
-	replaceFile(t, config, "{rate: fast, concurrency: 20}")
-	p.waitFor(`level=(ERROR|WARN).*rate`)
-	pace("a broken file", 200, 20)
-	replaceFile(t, config, "{rate: 200, concurrency: 4}")
-	pace("a lower concurrency", 80, 4)
-	replaceFile(t, config, "{rate: 50, concurrency: 20}")
-	pace("a lower rate", 50, 20)
+	change := func(limits, says string) {
+		t.Helper()
+		replaceFile(t, config, limits)
+		p.waitFor(says)
+	}
+	pace(100, 20)
+	change("{rate: 200, concurrency: 20}", `limits changed.* rate=200 concurrency=20`)
+	pace(200, 20)
+	change("{rate: fast, concurrency: 20}", `configuration not taken.*fast`)
+	pace(200, 20)
+	change("{rate: 200, concurrency: 4}", `limits changed.* rate=200 concurrency=4`)
+	pace(80, 4) // of which each takes 50 ms
+	change("{rate: 50, concurrency: 20}", `limits changed.* rate=50 concurrency=20`)
+	pace(50, 20)
 	p.stop()
 	if repeats := backend.Repeats(r.backend.Requests()); repeats > 0 {
 		t.Errorf("%d repeats", repeats)
