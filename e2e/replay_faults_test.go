@@ -30,7 +30,7 @@ func TestReplaySurvivesTheBackend(t *testing.T) {
 	r.backend.Answer(backend.Slow(5 * time.Millisecond))
 	r.backend.AnswerRecord(r.ids[poison], backend.Status(http.StatusInternalServerError))
 	r.backend.AnswerRecord(r.ids[rejected], backend.Status(http.StatusBadRequest))
-	lies := append(slices.Collect(maps.Values(backend.Lies)), backend.Endless)
+	lies := slices.Concat(slices.Collect(maps.Values(backend.Lies)), slices.Collect(maps.Values(backend.Halves)))
 	for i, lie := range lies {
 		r.backend.AnswerRecord(r.ids[firstLie+i*betweenLies], lie)
 	}
@@ -84,7 +84,7 @@ circuit_breaker: {failures: 18, of: 20, delay: 500ms, max_delay: 2s}
 		{"503", func() { r.backend.Answer(backend.Status(http.StatusServiceUnavailable)) }, func() {}, lasting(30*time.Second, 5*time.Second)},
 		{"down", r.backend.Down, r.backend.Up, lasting(time.Minute, 8*time.Second)},
 		{"hangs", func() { r.backend.Answer(backend.Hang) }, func() {}, lasting(30*time.Second, 5*time.Second)},
-		{"lies", func() { r.backend.Answer(backend.Lies["shorter"]) }, func() {}, lasting(30*time.Second, 5*time.Second)},
+		{"lies", func() { r.backend.Answer(backend.Lies["no status"]) }, func() {}, lasting(30*time.Second, 5*time.Second)},
 	} {
 		before := len(r.backend.Requests())
 		outage.begin()

@@ -50,21 +50,43 @@ func Hang(_ http.ResponseWriter, r *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
-// Lies are answers over HTTP/1.1 that are none, or less than they say. A client must not take one for an answer.
+// Lies are answers over HTTP/1.1 that are none.
 var Lies = map[string]http.HandlerFunc{
-	"not HTTP":         lie("SSH-2.0-OpenSSH_9.9\r\n"),
-	"no status":        lie("HTTP/1.1 OK\r\n\r\n"),
-	"shorter":          lie("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthis is not all"),
-	"a chunk broken":   lie("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n64\r\nthis is not all"),
-	"no chunk":         lie("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nlength: 5\r\nhello\r\n"),
-	"two lengths":      lie("HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 5\r\n\r\nhello"),
-	"not its protocol": lie("HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"),
-	"headers unended":  lie("HTTP/1.1 200 OK\r\nx-hello: world\r\n"),
-	"nothing":          lie(""),
+	"not HTTP":         raw(0, "SSH-2.0-OpenSSH_9.9\r\n"),
+	"no status":        raw(0, "HTTP/1.1 OK\r\n\r\n"),
+	"two lengths":      raw(0, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 5\r\n\r\nhello"),
+	"not its protocol": raw(0, "HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n"),
+	"headers unended":  raw(0, "HTTP/1.1 200 OK\r\nx-hello: world\r\n"),
+	"nothing":          raw(0, ""),
 }
 
-// Endless says 200, and never comes to an end.
-func Endless(w http.ResponseWriter, r *http.Request) {
+// Halves are answers over HTTP/1.1 that say 200, and whose bodies are not what they should be. A client takes them at their
+// word.
+var Halves = map[string]http.HandlerFunc{
+	"shorter":        raw(http.StatusOK, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nthis is not all"),
+	"longer":         raw(http.StatusOK, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nOK, and more"),
+	"a chunk broken": raw(http.StatusOK, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n64\r\nthis is not all"),
+	"no chunk":       raw(http.StatusOK, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nlength: 5\r\nhello\r\n"),
+	"endless":        endless,
+}
+
+// raw answers with bytes, which tell the client a status, and closes the connection.
+func raw(tells int, bytes string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		connection, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		if _, err := io.WriteString(connection, bytes); err == nil {
+			w.(*noter).status = tells
+		}
+		_ = connection.Close()
+	}
+}
+
+// endless says 200, and its body never comes to an end.
+func endless(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.Copy(io.Discard, r.Body)
 	w.WriteHeader(http.StatusOK)
 	flusher := http.NewResponseController(w)
@@ -74,24 +96,12 @@ func Endless(w http.ResponseWriter, r *http.Request) {
 		if _, err := w.Write(make([]byte, 1000)); err != nil || flusher.Flush() != nil {
 			panic(http.ErrAbortHandler)
 		}
+		w.(*noter).told = true
 		select {
 		case <-ticks.C:
 		case <-r.Context().Done():
 			panic(http.ErrAbortHandler)
 		}
-	}
-}
-
-// lie answers with bytes and closes the connection.
-func lie(bytes string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		connection, _, err := http.NewResponseController(w).Hijack()
-		if err != nil {
-			panic(http.ErrAbortHandler)
-		}
-		_, _ = io.WriteString(connection, bytes)
-		_ = connection.Close()
 	}
 }
 

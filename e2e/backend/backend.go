@@ -31,12 +31,12 @@ type Request struct {
 	Began, Ended time.Time
 	// Status is the answer's, 0 for none.
 	Status int
-	// Whole says that the answer was a proper one, and that the client was there to take it.
-	Whole bool
+	// Told says that the client was there to be told the status.
+	Told bool
 }
 
 // Delivered reports whether the client was told that all is well.
-func (r *Request) Delivered() bool { return r.Whole && r.Status/100 == 2 }
+func (r *Request) Delivered() bool { return r.Told && r.Status/100 == 2 }
 
 // Backend is a server of HTTP/1.1 and unencrypted HTTP/2. Its methods are safe for concurrent use, except Down and Up.
 type Backend struct {
@@ -128,10 +128,9 @@ func (b *Backend) AnswerRecord(id string, answer http.HandlerFunc) {
 func (b *Backend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	n, answer := b.begin(r)
 	noted := &noter{ResponseWriter: w}
-	whole := false
-	defer func() { b.end(n, noted.status, whole && r.Context().Err() == nil) }() // also if the answer panics
+	defer func() { b.end(n, noted) }() // also if the answer panics
 	answer(noted, r)
-	whole = noted.status != 0
+	noted.told = noted.told || r.Context().Err() == nil
 }
 
 // begin notes a request and returns its number and what is to be answered.
@@ -149,11 +148,11 @@ func (b *Backend) begin(r *http.Request) (int, http.HandlerFunc) {
 	return len(b.requests) - 1, answer
 }
 
-func (b *Backend) end(n, status int, whole bool) {
+func (b *Backend) end(n int, noted *noter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := &b.requests[n]
-	r.Ended, r.Status, r.Whole = time.Now(), status, whole
+	r.Ended, r.Status, r.Told = time.Now(), noted.status, noted.told
 	if !r.Delivered() || b.delivered[r.ID] {
 		return
 	}
@@ -194,10 +193,11 @@ func (b *Backend) Reached(n int) <-chan struct{} {
 	return reached
 }
 
-// noter notes the status of an answer.
+// noter notes the status of an answer, and whether the client was told of it.
 type noter struct {
 	http.ResponseWriter
 	status int
+	told   bool
 }
 
 func (n *noter) WriteHeader(status int) {

@@ -55,22 +55,29 @@ func TestAnswers(t *testing.T) {
 	}
 	b.Answer(backend.Hang)
 	want("hang", 0)
-	b.Answer(backend.Endless)
-	want("endless", 0)
+	for what, answer := range backend.Halves {
+		b.Answer(answer)
+		if what == "longer" {
+			want(what, 200)
+			continue
+		}
+		want(what, 0) // this client wants all of it
+	}
 	b.Answer(backend.RetryAfter(429, 7))
 	want("too many", 429)
 	b.Answer(backend.Slow(10 * time.Millisecond))
 	want("slow", 200)
 	want("slow", 200)
 
-	<-b.Reached(5)
+	all := 5 + len(backend.Halves)
+	<-b.Reached(all)
 	<-b.Reached(4)
-	if got := b.Delivered(); got != 5 {
-		t.Errorf("%d delivered, want first, up, other, poison and slow", got)
+	if got := b.Delivered(); got != all {
+		t.Errorf("%d delivered, want first, up, other, poison, slow, and the halves", got)
 	}
 	select {
-	case <-b.Reached(6):
-		t.Error("a sixth is delivered")
+	case <-b.Reached(all + 1):
+		t.Error("one more is delivered")
 	default:
 	}
 	if got := backend.Repeats(b.Requests()); got != 1 {
@@ -81,12 +88,12 @@ func TestAnswers(t *testing.T) {
 func TestVerify(t *testing.T) {
 	at := func(ms int) time.Time { return time.UnixMilli(int64(ms)) }
 	requests := []backend.Request{
-		{ID: "a", Began: at(0), Ended: at(10), Status: 500, Whole: true},
-		{ID: "a", Began: at(10), Ended: at(30), Status: 200, Whole: true},
+		{ID: "a", Began: at(0), Ended: at(10), Status: 500, Told: true},
+		{ID: "a", Began: at(10), Ended: at(30), Status: 200, Told: true},
 		{ID: "b", Began: at(20), Ended: at(30), Status: 200},
 		{ID: "c", Began: at(25)},
-		{ID: "b", Began: at(30), Ended: at(40), Status: 200, Whole: true},
-		{ID: "b", Began: at(60), Ended: at(70), Status: 200, Whole: true},
+		{ID: "b", Began: at(30), Ended: at(40), Status: 200, Told: true},
+		{ID: "b", Began: at(60), Ended: at(70), Status: 200, Told: true},
 	}
 	type result struct{ concurrency, least, most, repeats int }
 	got := result{concurrency: backend.Concurrency(requests), repeats: backend.Repeats(requests)}
