@@ -3,9 +3,9 @@ package e2e
 import (
 	"bytes"
 	"io"
-	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +30,7 @@ func TestReplayLimitsChange(t *testing.T) {
 		got := float64(len(requests)-1) / requests[len(requests)-1].Began.Sub(requests[0].Began).Seconds()
 		highest := backend.Concurrency(requests)
 		t.Logf("%.1f requests a second, %d under way", got, highest)
-		if math.Abs(got/rate-1) > 0.1 || highest > concurrency {
+		if got > 1.1*rate || got < 0.7*rate || highest > concurrency { // what a busy machine does not send in time is not made up for
 			t.Errorf("%.1f requests a second with %d under way, want %v with %d at most", got, highest, rate, concurrency)
 		}
 	}
@@ -51,6 +51,9 @@ func TestReplayLimitsChange(t *testing.T) {
 	p.stop()
 	if repeats := backend.Repeats(r.backend.Requests()); repeats > 0 {
 		t.Errorf("%d repeats", repeats)
+	}
+	if strings.Contains(p.out.String(), "next start") {
+		t.Error("it says that what has not changed is taken with the next start")
 	}
 }
 

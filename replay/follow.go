@@ -77,7 +77,7 @@ func (f *followed) look(text []byte, err error) (c Config, ok bool) {
 		f.log.Error("configuration not taken, the last good one stays", "error", err)
 		return Config{}, false
 	}
-	if fields := differing("", reflect.ValueOf(f.running), reflect.ValueOf(c)); len(fields) > 0 {
+	if fields := differing("", reflect.ValueOf(f.running.withDefaults()), reflect.ValueOf(c.withDefaults())); len(fields) > 0 {
 		f.log.Warn("changed in the configuration, and taken with the next start only", "fields", strings.Join(fields, ", "))
 	}
 	return c, true
