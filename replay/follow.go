@@ -16,7 +16,7 @@ import (
 const followInterval = time.Second
 
 // follow gives limits to set as they change, by the clock and in the source's file, if it has one, until ctx ends; the first
-// time at once. c is the valid configuration that runs.
+// time at once. c is the valid configuration that runs, with its defaults.
 func follow(ctx context.Context, c Config, source Source, set func(flow.Limits), log *slog.Logger) {
 	current := newSchedule(c.Limits)
 	limits := current.at(time.Now())
@@ -46,7 +46,7 @@ func follow(ctx context.Context, c Config, source Source, set func(flow.Limits),
 
 // followed is a file's content over time.
 type followed struct {
-	running Config
+	running Config // with its defaults
 	parse   func([]byte) (Config, error)
 	log     *slog.Logger
 
@@ -77,7 +77,7 @@ func (f *followed) look(text []byte, err error) (c Config, ok bool) {
 		f.log.Error("configuration not taken, the last good one stays", "error", err)
 		return Config{}, false
 	}
-	if fields := differing("", reflect.ValueOf(f.running.withDefaults()), reflect.ValueOf(c.withDefaults())); len(fields) > 0 {
+	if fields := differing("", reflect.ValueOf(f.running), reflect.ValueOf(c.withDefaults())); len(fields) > 0 {
 		f.log.Warn("changed in the configuration, and taken with the next start only", "fields", strings.Join(fields, ", "))
 	}
 	return c, true

@@ -47,7 +47,8 @@ func startFollowing(t *testing.T, text string, over func(*Config)) *following {
 	t.Helper()
 	f := &following{t: t, path: filepath.Join(t.TempDir(), "replay.yaml")}
 	f.write(text)
-	c, err := Load(f.path, over)
+	source := Source{f.path, over}
+	c, err := source.Load()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,7 @@ func startFollowing(t *testing.T, text string, over func(*Config)) *following {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		follow(ctx, c, f.path, over, f.setLimits, log)
+		follow(ctx, c.withDefaults(), source, f.setLimits, log)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 	synctest.Wait()
@@ -148,7 +149,7 @@ func TestFollowTheFile(t *testing.T) {
 
 // fields are the names of a configuration's.
 func fields() []string {
-	_, err := parse("FILE", []byte("x: 1"), nil)
+	_, err := Source{File: "FILE"}.parse([]byte("x: 1"))
 	_, names, _ := strings.Cut(err.Error(), "x: unknown field (allowed: ")
 	names, _, _ = strings.Cut(names, ")")
 	return strings.Split(names, ", ")

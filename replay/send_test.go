@@ -8,7 +8,7 @@ import (
 )
 
 func TestRequestConfig(t *testing.T) {
-	c, err := parse("replay.yaml", []byte(whole), nil)
+	c, err := Source{File: "replay.yaml"}.parse([]byte(whole))
 	if err != nil {
 		t.Fatal(err)
 	}
