@@ -31,8 +31,10 @@ type Tracker struct {
 	fresh        spans
 	freshRecords int
 
-	// size was metadata's before the last few records were done, in bits.
+	// size was metadata's in bits before the last few spans were added, and gaps is how many offsets were or have come that
+	// it does not tell of and that become part of what it does when the records beside them are done.
 	size, since int
+	gaps        int64
 }
 
 // New returns the tracker of a partition for which offset was committed, with metadata as State has it, or "". An error
@@ -77,10 +79,13 @@ func (t *Tracker) Done(offset int64) {
 	t.finish(s)
 	t.fresh = t.fresh.add(s)
 	t.freshRecords++
-	t.since++
 }
 
 func (t *Tracker) finish(s span) {
+	t.since++
+	if s.gap {
+		t.gaps += s.to - s.from
+	}
 	t.done = t.done.add(s)
 	if t.done[0].from <= t.first {
 		t.first = t.done[0].to
@@ -130,16 +135,27 @@ func (t *Tracker) Overflows(underWay int) bool {
 		return false
 	}
 	if t.since > 0 {
-		t.size, t.since = size(t.first, t.done), 0
+		t.size, t.since, t.gaps = size(t.first, t.done), 0, 0
+		for _, s := range t.done {
+			if s.gap {
+				t.gaps += s.to - s.from
+			}
+		}
 	}
 	return t.size+t.room(underWay) > capacity
 }
 
-// room is what a number of records takes at most in metadata, in bits, if they are done one here and one there: it is most
-// when they are evenly spread, and each is told by the length of the span before it and its own.
+// room is what a number of records takes at most in metadata, in bits, if they are done one here and one there: each is
+// told by the length of the span before it, and of its own, which is longer than one by the gaps beside it. Together they
+// are longest when they are evenly spread; two bits more make up for lengths being rounded to powers of two.
 func (t *Tracker) room(records int) int {
 	if records == 0 {
 		return 0
 	}
-	return records * (length(1+(t.next-t.first)/int64(records)) + length(1) + 2)
+	n := int64(records)
+	own := length(1)
+	if t.gaps > 0 {
+		own = length(1+t.gaps/n) + 2
+	}
+	return records * (length(1+(t.next-t.first)/n) + 2 + own)
 }

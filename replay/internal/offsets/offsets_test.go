@@ -171,7 +171,7 @@ func TestAsASet(t *testing.T) {
 // TestNothingIsLostToOverflow begins no more than Overflows lets it, with the head stuck, and sees that the state always tells
 // everything.
 func TestNothingIsLostToOverflow(t *testing.T) {
-	for _, spread := range []int{1, 2, 3, 10, 1000, 100_000} {
+	for _, spread := range []int{1, 2, 3, 10, 1000, 100_000, 1 << 40} {
 		for _, underWay := range []int{1, 20, 1000} {
 			seed := uint64(time.Now().UnixNano())
 			rnd := rand.New(rand.NewPCG(seed, 0))
