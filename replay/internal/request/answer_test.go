@@ -59,7 +59,7 @@ func repeats(text string, pause time.Duration) func(net.Conn) {
 }
 
 func TestAnswers(t *testing.T) {
-	const timeout = 300 * time.Millisecond
+	const short = 300 * time.Millisecond
 	status := func(status int, header, body string) string {
 		return fmt.Sprintf("HTTP/1.1 %d What\r\n%sContent-Length: %d\r\n\r\n%s", status, header, len(body), body)
 	}
@@ -79,7 +79,7 @@ func TestAnswers(t *testing.T) {
 		"a redirect":            {saying(status(301, "Location: http://b/\r\n", ""), nil), flow.Rejected, 301, "", `answered 301 Moved Permanently to "http://b/", and redirects are not followed`, 0},
 		"informational first":   {saying("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n"+status(200, "", "ok"), nil), flow.Delivered, 200, "ok", "", 0},
 		"informational only":    {saying("", repeats("HTTP/1.1 103 Early Hints\r\n\r\n", time.Millisecond)), flow.Failed, 0, "", "no answer within 300ms", 0},
-		"informational, much":   {saying("", repeats("HTTP/1.1 103 Early Hints\r\nLink: "+strings.Repeat("a", 4000)+"\r\n\r\n", 0)), flow.Failed, 0, "", "no answer", 0},
+		"informational, much":   {saying("", repeats("HTTP/1.1 103 Early Hints\r\nLink: "+strings.Repeat("a", 4000)+"\r\n\r\n", 0)), flow.Failed, 0, "", "no answer: ", 0},
 		"another protocol":      {saying("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", hangs), flow.Failed, 101, "", "answered 101", 0},
 		"nothing":               {saying("", hangs), flow.Failed, 0, "", "no answer within 300ms", 0},
 		"closed at once":        {func(net.Conn) {}, flow.Failed, 0, "", "no answer: ", 0},
@@ -88,8 +88,8 @@ func TestAnswers(t *testing.T) {
 		"garbage":               {saying("\x00\xff\r\n\r\n", hangs), flow.Failed, 0, "", "no answer: ", 0},
 		"another language":      {saying("SSH-2.0-OpenSSH_9\r\n", hangs), flow.Failed, 0, "", "no answer: ", 0},
 		"half a head":           {saying("HTTP/1.1 200 OK\r\nContent-Le", closes), flow.Failed, 0, "", "no answer: ", 0},
-		"an endless head":       {saying("HTTP/1.1 200 OK\r\n", repeats("X-A: b\r\n", 0)), flow.Failed, 0, "", "no answer", 0},
-		"an endless line":       {saying("HTTP/1.1 200 OK\r\nX-A: ", repeats(strings.Repeat("b", 1000), 0)), flow.Failed, 0, "", "no answer", 0},
+		"an endless head":       {saying("HTTP/1.1 200 OK\r\n", repeats("X-A: b\r\n", 0)), flow.Failed, 0, "", "no answer: ", 0},
+		"an endless line":       {saying("HTTP/1.1 200 OK\r\nX-A: ", repeats(strings.Repeat("b", 1000), 0)), flow.Failed, 0, "", "no answer: ", 0},
 		"a dripping head":       {saying("HTTP/1.1 200 OK\r\nX-A: ", repeats("b", 10*time.Millisecond)), flow.Failed, 0, "", "no answer within 300ms", 0},
 		"two lengths":           {saying("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", hangs), flow.Failed, 0, "", "no answer: ", 0},
 		"bad chunks":            {saying("HTTP/1.1 404 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", hangs), flow.Failed, 404, "", "answered 404 Not Found, but not all of it: ", 0},
@@ -106,7 +106,9 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := config(listen(t, test.serve))
-			c.Timeout = timeout
+			if strings.Contains(test.reason, short.String()) || name == "expected, never ends" {
+				c.Timeout = short
+			}
 			s := newSender(t, c)
 			for range 2 { // on another connection, or the same again
 				began := time.Now()
@@ -117,7 +119,7 @@ func TestAnswers(t *testing.T) {
 				if !strings.HasPrefix(o.Reason, test.reason) || (test.reason == "") != (o.Reason == "") || len(o.Reason) > maxReason+3 {
 					t.Errorf("reason %q", o.Reason)
 				}
-				if took := time.Since(began); took > timeout+2*time.Second || o.Took > took {
+				if took := time.Since(began); took > c.Timeout+2*time.Second || o.Took > took {
 					t.Errorf("took %v, and says %v", took, o.Took)
 				}
 			}
@@ -172,7 +174,6 @@ func TestAnswerBeforeTheBody(t *testing.T) {
 }
 
 func TestHTTP2Answers(t *testing.T) {
-	const timeout = 500 * time.Millisecond
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/hangs":
@@ -205,21 +206,25 @@ func TestHTTP2Answers(t *testing.T) {
 	server.Start()
 	defer server.Close()
 	c := config(server.URL)
-	c.HTTP1, c.HTTP2, c.Timeout = false, true, timeout
+	c.HTTP1, c.HTTP2 = false, true
 	s := newSender(t, c)
 	for path, want := range map[string]struct {
 		verdict flow.Verdict
 		status  int
 	}{
-		"/": {flow.Delivered, 200}, "/hangs": {flow.Failed, 0}, "/resets": {flow.Failed, 0}, "/breaks-off": {flow.Failed, 404},
+		"/": {flow.Delivered, 200}, "/resets": {flow.Failed, 0}, "/breaks-off": {flow.Failed, 404},
 		"/breaks-off-expected": {flow.Delivered, 200}, "/endless": {flow.Rejected, 404}, "/hints": {flow.Delivered, 204}, "/early": {flow.Rejected, 413},
 	} {
 		for range 3 {
 			r := record.Record{Method: "POST", Authority: "a", Path: path, Body: make([]byte, 1<<20)}
-			if o := s.Send(t.Context(), attempt(r)); o.Verdict != want.verdict || o.Status != want.status || o.Took > timeout+2*time.Second {
+			if o := s.Send(t.Context(), attempt(r)); o.Verdict != want.verdict || o.Status != want.status {
 				t.Errorf("%s: %+v", path, o)
 			}
 		}
+	}
+	c.Timeout = 200 * time.Millisecond
+	if o := newSender(t, c).Send(t.Context(), attempt(record.Record{Method: "GET", Path: "/hangs"})); o.Reason != "no answer within 200ms" || o.Took > 10*c.Timeout {
+		t.Errorf("%+v", o)
 	}
 }
 
