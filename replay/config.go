@@ -50,7 +50,8 @@ type Config struct {
 	FromDeadLetter bool `json:"from_dead_letter,omitempty"`
 	// Since and Until bound the records by the time at which their requests were received (the record's timestamp): from Since
 	// on, and before Until. Each is a time of RFC 3339 or a duration before now (90m). Since does not go back behind what the
-	// group has committed. With Until the run ends when all partitions have been replayed so far.
+	// group has committed, and what is older counts as done. With Until the run ends when all partitions have been replayed so
+	// far; what is later stays undone.
 	Since string `json:"since,omitempty"`
 	Until string `json:"until,omitempty"`
 	// Filter says which of the records are sent; the others count as done.

@@ -22,7 +22,7 @@ func (c Config) consume(log *slog.Logger) consume.Config {
 	passes := c.Filter.wanted()
 	return consume.Config{
 		Kafka: c.kafka(), Group: c.Group, Topics: c.Topics, DeadLetterTopic: c.DeadLetterTopic, FromDeadLetter: c.FromDeadLetter,
-		Since: since, Until: until,
+		Since: since, Until: until.Truncate(time.Millisecond), // as Kafka's timestamps are
 		Wanted:         func(m *flow.Message) bool { return (c.Mirrored || !m.Record.Mirrored) && passes(m) },
 		RequestTimeout: time.Duration(c.Timeout), DrainTimeout: time.Duration(c.DrainTimeout),
 		Log: log,

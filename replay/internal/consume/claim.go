@@ -31,6 +31,8 @@ type claim struct {
 
 	next   atomic.Int64 // the offset up to which has been read; -1 before it begins
 	newest atomic.Int64 // the log's end, when last asked
+	// stopped is whether it reads no further although there is more of this run.
+	stopped atomic.Bool
 }
 
 func newClaim(m *member, from sarama.ConsumerGroupClaim) *claim {
@@ -164,6 +166,16 @@ func (c *claim) read(ctx context.Context) {
 				c.passTo(end)
 				return
 			}
+			if c.later(m) && m.Offset >= c.next.Load() {
+				if !c.partition.Leave(m.Offset) {
+					c.config.Log.Warn("records are too much out of the order of time: what is left of those before until, behind this one, stays undone",
+						"partition", c.place, "offset", m.Offset)
+					c.stopped.Store(true)
+					return
+				}
+				c.next.Store(m.Offset + 1)
+				continue
+			}
 			if c.take(ctx, m) != nil {
 				return
 			}
@@ -173,6 +185,11 @@ func (c *claim) read(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// finished reports whether nothing of what is this run's is left in the partition.
+func (c *claim) finished(end int64) bool {
+	return (c.stopped.Load() || c.next.Load() >= end) && c.partition.Held() == 0
 }
 
 // take returns an error only if ctx ends.

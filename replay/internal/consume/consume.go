@@ -35,7 +35,8 @@ type Config struct {
 	DeadLetterTopic string
 	// FromDeadLetter has DeadLetterTopic read in place of Topics: what came from Topics, and from Group or no group.
 	FromDeadLetter bool
-	// Since and Until bound the records by their timestamps, where they are not zero: from Since on, and before Until.
+	// Since and Until bound the records by their timestamps, where they are not zero: from Since on, and before Until. Those
+	// before Since count as done, those from Until on do not.
 	Since, Until time.Time
 	// Wanted says whether a message is to be sent.
 	Wanted func(*flow.Message) bool

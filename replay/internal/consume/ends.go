@@ -129,7 +129,9 @@ func (c *Consumer) findEnds() (map[place]int64, error) {
 	return found, nil
 }
 
-// reached reports whether the group has committed up to all ends.
+// reached reports whether the group has committed up to all ends, or up to what is left for later there. Behind the first
+// record that is, there may be others of this run, as records are not in the order of time: of those a member knows in its
+// own partitions only. Where another one is killed before it has sent them, they stay undone.
 func (m *member) reached() (bool, error) {
 	all := m.ends.all()
 	if len(all) == 0 {
@@ -140,7 +142,21 @@ func (m *member) reached() (bool, error) {
 		return false, err
 	}
 	for p, end := range all {
+		if !m.config.Until.IsZero() && positions[p].offset < end {
+			first, err := m.client.GetOffset(p.topic, p.partition, m.config.Until.UnixMilli())
+			if err != nil {
+				return false, fmt.Errorf("asking %s for the offset at %s: %w", p, m.config.Until, err)
+			}
+			if first >= 0 { // there is one
+				end = min(end, first)
+			}
+		}
 		if positions[p].offset < end {
+			return false, nil
+		}
+	}
+	for _, c := range m.claimed() {
+		if end := all[c.place]; end > 0 && !c.finished(end) {
 			return false, nil
 		}
 	}

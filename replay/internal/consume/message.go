@@ -10,10 +10,14 @@ import (
 	"github.com/marceloboeira/crowd/replay/internal/flow"
 )
 
+// later reports whether what was read is of a time that is not this run's, but another one's yet.
+func (c *Consumer) later(m *sarama.ConsumerMessage) bool {
+	return !c.config.Until.IsZero() && !m.Timestamp.Before(c.config.Until)
+}
+
 // message makes a message of what was read; false: it is not to be sent.
 func (c *Consumer) message(m *sarama.ConsumerMessage) (*flow.Message, bool) {
-	if !c.config.Since.IsZero() && m.Timestamp.Before(c.config.Since) ||
-		!c.config.Until.IsZero() && !m.Timestamp.Before(c.config.Until) {
+	if m.Timestamp.Before(c.config.Since) {
 		return nil, false
 	}
 	message := decode(m)

@@ -103,7 +103,7 @@ func (c *Consumer) peek(ctx context.Context, consumer sarama.Consumer, p place, 
 				return nil
 			}
 			next = m.Offset + 1
-			if !done.Read(m.Offset) {
+			if !done.Read(m.Offset) || c.later(m) {
 				continue
 			}
 			if message, wanted := c.message(m); wanted {

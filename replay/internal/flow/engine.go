@@ -221,6 +221,23 @@ func (p *Partition) Skip(offset int64) {
 	p.engine.change(func(*queue, time.Time) { p.tracker.Skip(offset) })
 }
 
+// Leave takes the partition's next message as one that stays undone: it is another run's. What is done behind it can still
+// be told; it reports whether there is room for more of that.
+func (p *Partition) Leave(offset int64) (room bool) {
+	p.engine.change(func(*queue, time.Time) {
+		p.tracker.Read(offset)
+		room = !p.tracker.Overflows(p.busy + 1)
+	})
+	return room
+}
+
+// Held is how many messages have been offered and are not done.
+func (p *Partition) Held() int {
+	p.engine.mu.Lock()
+	defer p.engine.mu.Unlock()
+	return p.held
+}
+
 // Close forgets what has not been sent, waits for what has, and returns what is then to be committed. What is still under
 // way when ctx ends is canceled. It is called once.
 func (p *Partition) Close(ctx context.Context) Commit {
