@@ -55,32 +55,29 @@ type Consumer struct {
 	topics  []string // that are read
 	trouble *trouble
 
-	membership *sarama.Config // of the group's own client
-	client     sarama.Client  // for everything but the group's membership and dead letters
-	letters    *letters
+	settings settings
+	client   sarama.Client // for everything but the group's membership and dead letters
+	letters  *letters      // nil before Run
 
 	skipped, lost atomic.Int64
 	member        atomic.Pointer[member] // nil before Run
 }
 
-// New connects to Kafka and checks the topics. It fails for a topic that does not exist, or a dead-letter topic that cannot
-// be had; while Kafka cannot be reached it tries until ctx ends.
+// New connects to Kafka and checks the topics. It fails for a topic that does not exist; while Kafka cannot be reached it
+// tries until ctx ends.
 func New(ctx context.Context, c Config) (*Consumer, error) {
 	settings, err := newSettings(c)
 	if err != nil {
 		return nil, err
 	}
-	consumer := &Consumer{config: c, group: c.Group, topics: c.Topics, trouble: newTrouble(c.Log), membership: settings.membership}
+	consumer := &Consumer{config: c, group: c.Group, topics: c.Topics, trouble: newTrouble(c.Log), settings: settings}
 	if c.FromDeadLetter {
 		consumer.group, consumer.topics = c.Group+"-dead-letters", []string{c.DeadLetterTopic}
 	}
 	if consumer.client, err = sarama.NewClient(c.Kafka.Brokers, settings.client); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err) // it does not connect yet: a matter of configuration
 	}
-	if err = consumer.checkTopics(ctx); err == nil {
-		consumer.letters, err = newLetters(ctx, c, settings.letters, consumer.trouble)
-	}
-	if err != nil {
+	if err = consumer.checkTopics(ctx); err != nil {
 		_ = consumer.client.Close()
 		return nil, err
 	}
@@ -112,7 +109,11 @@ func (c *Consumer) checkTopics(ctx context.Context) error {
 
 // Close ends the connections. Run must have returned.
 func (c *Consumer) Close() error {
-	return errors.Join(c.letters.close(), c.client.Close())
+	var err error
+	if c.letters != nil {
+		err = c.letters.close()
+	}
+	return errors.Join(err, c.client.Close())
 }
 
 // bounded reports whether the run has an end.

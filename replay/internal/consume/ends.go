@@ -182,7 +182,7 @@ func (m *member) lowerEnds() {
 }
 
 // passNothing says that there is nothing left to read before the end, if that is so: transactions end in records that are
-// never read, and others are compacted away.
+// never read, those of aborted ones are not either, and others are compacted away.
 func (c *claim) passNothing(end int64) error {
 	from := c.next.Load()
 	nothing, err := c.nothingIn(c.place, from, end)
@@ -199,7 +199,7 @@ func (c *Consumer) nothingIn(p place, from, end int64) (bool, error) {
 		if err != nil {
 			return false, fmt.Errorf("looking for the leader of %s: %w", p, err)
 		}
-		request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: fetchBytes}
+		request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxBytes: fetchBytes, Isolation: sarama.ReadCommitted}
 		request.AddBlock(p.topic, p.partition, from, fetchBytes, -1)
 		answer, err := leader.Fetch(request)
 		if err != nil {
@@ -213,23 +213,44 @@ func (c *Consumer) nothingIn(p place, from, end int64) (bool, error) {
 		if block.Err != sarama.ErrNoError {
 			return false, fmt.Errorf("fetching from %s: %w", p, block.Err)
 		}
-		at := from
-		for _, records := range block.RecordsSet {
-			batch := records.RecordBatch
-			if batch == nil {
-				return false, nil // of an old format: it has records
-			}
-			for _, r := range batch.Records {
-				if offset := batch.FirstOffset + r.OffsetDelta; !batch.Control && offset >= from && offset < end {
-					return false, nil
-				}
-			}
-			at = max(at, batch.LastOffset()+1)
-		}
-		if at == from {
+		some, at := records(block, from, end)
+		if some || at == from {
 			return false, nil
 		}
 		from = at
 	}
 	return true, nil
+}
+
+// records reports whether an answer has a record that is read from one offset on and before another, and where the answer
+// ends: from, if there is nothing in it.
+func records(block *sarama.FetchResponseBlock, from, end int64) (some bool, at int64) {
+	at = from
+	begun := map[*sarama.AbortedTransaction]bool{}
+	aborted := map[int64]bool{} // producers that are in a transaction that is aborted
+	for _, set := range block.RecordsSet {
+		batch := set.RecordBatch
+		if batch == nil {
+			return true, at // of an old format, which knows of nothing but records
+		}
+		at = max(at, batch.LastOffset()+1)
+		for _, t := range block.AbortedTransactions {
+			if !begun[t] && t.FirstOffset <= batch.LastOffset() {
+				begun[t], aborted[t.ProducerID] = true, true
+			}
+		}
+		if batch.Control { // it ends its producer's transaction
+			delete(aborted, batch.ProducerID)
+			continue
+		}
+		if batch.IsTransactional && aborted[batch.ProducerID] {
+			continue
+		}
+		for _, r := range batch.Records {
+			if offset := batch.FirstOffset + r.OffsetDelta; offset >= from && offset < end {
+				return true, at
+			}
+		}
+	}
+	return false, at
 }

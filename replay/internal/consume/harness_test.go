@@ -154,9 +154,9 @@ func connect(t testing.TB, c Config, b *backend) *process {
 	if p.consumer, err = New(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	group := &p.consumer.membership.Consumer.Group
+	group := &p.consumer.settings.membership.Consumer.Group
 	group.Heartbeat.Interval, group.Session.Timeout = 50*time.Millisecond, 6*time.Second
-	p.consumer.membership.Consumer.MaxWaitTime = 50 * time.Millisecond
+	p.consumer.settings.membership.Consumer.MaxWaitTime = 50 * time.Millisecond
 	p.engine = flow.New(flow.Options{
 		Send: b.attempt, Bury: p.consumer.Bury, Attempted: func(flow.Attempt, flow.Outcome) {}, Buried: func(*flow.Message, flow.Letter) {},
 		Order: flow.ByKey, MaxAttempts: 1000, InitialBackoff: time.Millisecond, MaxBackoff: 10 * time.Millisecond,

@@ -114,6 +114,10 @@ func TestLettersGivenUp(t *testing.T) {
 	cluster := start(t, 1)
 	p := connect(t, config(cluster), newBackend(nil))
 	defer func() { _ = p.consumer.Close() }()
+	var err error
+	if p.consumer.letters, err = newLetters(t.Context(), p.consumer.config, p.consumer.settings.letters, p.consumer.trouble); err != nil {
+		t.Fatal(err)
+	}
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
@@ -250,9 +254,13 @@ func TestTopicsMustExist(t *testing.T) {
 			config := config(cluster)
 			config.Log = slogTo(t.Output())
 			c(&config)
-			_, err := New(t.Context(), config)
+			consumer, err := New(t.Context(), config)
+			if err == nil {
+				defer func() { _ = consumer.Close() }()
+				err = consumer.Run(t.Context(), nil)
+			}
 			if err == nil || !strings.Contains(err.Error(), name+` "absent"`) {
-				t.Errorf("New: %v", err)
+				t.Errorf("New and Run: %v", err)
 			}
 		})
 	}

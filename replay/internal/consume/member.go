@@ -55,10 +55,17 @@ type member struct {
 // Run hands messages to the engine and commits what is done, until ctx ends or, where the run has an end, all is done. Then
 // it gives what is under way DrainTimeout, commits, and leaves the group. Trouble with Kafka is logged and waited out.
 //
-// It returns an error if it is not known that all that is done has been committed, so that some of it will be sent again.
-// That ctx ends is none.
+// It returns an error if there is no dead-letter topic, or if it is not known that all that is done has been committed, so
+// that some of it will be sent again. That ctx ends is none.
 func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
-	client, err := sarama.NewClient(c.config.Kafka.Brokers, c.membership)
+	var err error
+	if c.letters, err = newLetters(ctx, c.config, c.settings.letters, c.trouble); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it has ended before it began
+		}
+		return err
+	}
+	client, err := sarama.NewClient(c.config.Kafka.Brokers, c.settings.membership)
 	if err != nil {
 		return fmt.Errorf("kafka: %w", err)
 	}

@@ -188,7 +188,7 @@ func TestTopicsComeAndGo(t *testing.T) {
 	for range 2 {
 		p := connect(t, c, b)
 		processes = append(processes, p)
-		p.consumer.membership.Metadata.RefreshFrequency = 100 * time.Millisecond
+		p.consumer.settings.membership.Metadata.RefreshFrequency = 100 * time.Millisecond
 		p.run()
 	}
 	b.await(t, 10)

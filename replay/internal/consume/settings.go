@@ -49,6 +49,7 @@ func newSettings(c Config) (settings, error) {
 	base.ChannelBufferSize = messagesAhead
 	base.Consumer.Fetch.Default = fetchBytes
 	base.Consumer.MaxWaitTime = fetchWait
+	base.Consumer.IsolationLevel = sarama.ReadCommitted // what was never committed is no request
 	base.Consumer.Return.Errors = true
 	base.Consumer.Offsets.Initial = sarama.OffsetOldest
 	base.Consumer.Offsets.AutoCommit.Enable = false
