@@ -184,8 +184,10 @@ func TestPace(t *testing.T) {
 		if got := p.rate(now, base); math.Abs(got-70) > 2 {
 			t.Errorf("rate %v after one cut, want 70", got)
 		}
-		if got := p.rate(now.Add(4*time.Second), base); math.Abs(got-90) > 2 {
-			t.Errorf("rate %v after 4 s, want 90", got)
+		for after, want := range map[time.Duration]float64{3 * time.Second: 96, 6 * time.Second: 100, 9 * time.Second: 104, 18 * time.Second: 340} {
+			if got := p.rate(now.Add(after), 1000); math.Abs(got-want) > 4 {
+				t.Errorf("rate %v after %v, want %v", got, after, want)
+			}
 		}
 		if got := p.rate(now, 10); got != 10 {
 			t.Errorf("rate %v with another base, want 10", got)
@@ -252,11 +254,11 @@ func TestAdaptsToLatency(t *testing.T) {
 	var serial atomic.Bool
 	o.Send = func(context.Context, Attempt) Outcome {
 		if !serial.Load() {
-			time.Sleep(10 * time.Millisecond)
+			time.Sleep(50 * time.Millisecond)
 			return Outcome{Verdict: Delivered, Status: 200}
 		}
 		line <- struct{}{}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 		<-line
 		return Outcome{Verdict: Delivered, Status: 200}
 	}
@@ -266,14 +268,18 @@ func TestAdaptsToLatency(t *testing.T) {
 		line = make(chan struct{}, 1)
 		r.commit()
 		r.feed(0, from(0, 100_000, each)...)
-		r.after(10 * time.Second)
+		r.after(time.Second)
+		if s := r.State(); s.UnderWay > 2*fewFirst {
+			t.Errorf("a target that is not known: %+v", s)
+		}
+		r.after(60 * time.Second)
 		if s := r.State(); s.Concurrency < 40 {
 			t.Errorf("a target that is well: %+v", s)
 		}
 		serial.Store(true)
 		lowest := 50
 		for i := range 150 {
-			r.after(time.Duration(11+i) * time.Second)
+			r.after(time.Duration(61+i) * time.Second)
 			lowest = min(lowest, r.State().Concurrency)
 		}
 		if lowest > 25 {
