@@ -56,7 +56,7 @@ test: unit e2e ## Run all tests: unit, then end-to-end
 
 .PHONY: unit
 unit: ## Run the unit tests, under the race detector
-	go test -race -timeout 5m $(units)
+	go test -race -parallel 8 -timeout 5m $(units)
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: real Envoy, real Kafka, real processes
