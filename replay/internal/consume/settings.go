@@ -14,8 +14,9 @@ import (
 // they unpack to. It is beside the engine's buffer, which gets copies, so that a message never keeps its batch alive.
 const (
 	fetchBytes = 256 << 10
-	// messagesAhead is how many messages wait between sarama and a claim.
-	messagesAhead = 64
+	// messagesAhead is how many messages wait between sarama and a claim. Each may be as large as brokers take, and keeps its
+	// batch alive; more of them would not make it faster.
+	messagesAhead = 1
 	// fetchWait is how long a fetch waits for records; also how long a partition may wait to be fetched from again.
 	fetchWait = 250 * time.Millisecond
 )
