@@ -127,12 +127,12 @@ type place struct {
 
 func (p place) String() string { return fmt.Sprintf("%s/%d", p.topic, p.partition) }
 
-// places are all partitions of the topics, as far as the client knows.
+// places are all partitions of the topics, as far as the client knows. A topic that is missing has none.
 func (c *Consumer) places() ([]place, error) {
 	var all []place
 	for _, topic := range c.topics {
 		partitions, err := c.client.Partitions(topic)
-		if err != nil {
+		if err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 			return nil, fmt.Errorf("asking for the partitions of %s: %w", topic, err)
 		}
 		for _, partition := range partitions {

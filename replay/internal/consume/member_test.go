@@ -3,6 +3,7 @@ package consume
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -209,6 +210,29 @@ func TestTopicsComeAndGo(t *testing.T) {
 		send(t, cluster, message(r, 0))
 	}
 	b.await(t, 23)
+}
+
+// A topic that is missing has no share of the rates.
+func TestSharesWithoutATopic(t *testing.T) {
+	t.Parallel()
+	cluster := start(t, 2)
+	if err := cluster.CreateTopic("other", 2, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := config(cluster)
+	c.Topics = []string{"leads", "other"}
+	p := connect(t, c, newBackend(nil))
+	p.consumer.settings.membership.Metadata.RefreshFrequency = 100 * time.Millisecond
+	p.engine.SetLimits(flow.Limits{Rate: 4, Concurrency: concurrency, KeyRate: math.Inf(1)})
+	p.run()
+	eventually(t, "it has all partitions", func() bool { return p.consumer.Progress().Partitions == 4 })
+	if err := cluster.DeleteTopic("other"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it has those of one topic", func() bool {
+		progress := p.consumer.Progress()
+		return progress.Partitions == 2 && progress.All == 2 && p.engine.State().Rate == 4
+	})
 }
 
 // A member that is to end while a partition of it is being moved does not wait longer than it may.
