@@ -257,10 +257,12 @@ func (l *logBuffer) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-func (l *logBuffer) has(text string) bool {
+func (l *logBuffer) has(text string) bool { return l.count(text) > 0 }
+
+func (l *logBuffer) count(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return strings.Contains(l.text.String(), text)
+	return strings.Count(l.text.String(), text)
 }
 
 // kafkaClient returns a client for what tests do beside.

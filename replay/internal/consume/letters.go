@@ -135,11 +135,8 @@ func (l *letters) write(ctx context.Context, m *flow.Message, letter flow.Letter
 			}
 			err = send()
 		}
-		if err != nil {
-			err = fmt.Errorf("record %s of %s/%d, offset %d: %w", m.Record.ID, m.Topic, m.Partition, m.Offset, err)
-		}
 		return err
-	})
+	}, "id", m.Record.ID, "partition", place{m.Topic, m.Partition}, "offset", m.Offset)
 }
 
 func isTooLarge(err error) bool {

@@ -108,21 +108,28 @@ func TestLettersWait(t *testing.T) {
 	}
 }
 
-// Bury returns when its context ends, also while Kafka does not answer.
+// Bury returns when its context ends, also while Kafka does not answer. What keeps many letters from being written is logged
+// once.
 func TestLettersGivenUp(t *testing.T) {
 	t.Parallel()
 	cluster := start(t, 1)
 	p := connect(t, config(cluster), newBackend(nil))
 	defer func() { _ = p.consumer.Close() }()
+	p.consumer.settings.letters.Producer.Retry.Backoff = time.Millisecond
 	var err error
 	if p.consumer.letters, err = newLetters(t.Context(), p.consumer.config, p.consumer.settings.letters, p.consumer.trouble); err != nil {
 		t.Fatal(err)
 	}
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Err: kerr.NotEnoughReplicas, Count: -1})
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if err := p.consumer.Bury(ctx, &flow.Message{}, flow.Letter{}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Bury: %v, want the context's error", err)
+	for offset := range int64(3) {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if err := p.consumer.Bury(ctx, &flow.Message{Offset: offset}, flow.Letter{}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Bury: %v, want the context's error", err)
+		}
+	}
+	if n := p.log.count("writing to the dead-letter topic"); n != 1 {
+		t.Errorf("logged %d times, want once", n)
 	}
 }
 

@@ -28,7 +28,7 @@ func newTrouble(log *slog.Logger) *trouble {
 	return &trouble{log: log, said: map[string]time.Time{}, omitted: map[string]int{}}
 }
 
-// warn logs, unless the same message and error have been logged lately.
+// warn logs, unless the same message and error have been logged lately, of whatever args.
 func (t *trouble) warn(message string, err error, args ...any) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -53,7 +53,7 @@ func (t *trouble) warn(message string, err error, args ...any) {
 
 // insist does something until it succeeds, and returns an error only if ctx ends first. What is being done then is left to
 // itself: sarama's calls cannot be interrupted.
-func (t *trouble) insist(ctx context.Context, what string, do func() error) error {
+func (t *trouble) insist(ctx context.Context, what string, do func() error, args ...any) error {
 	for failures := 1; ; failures++ {
 		result := make(chan error, 1)
 		go func() { result <- do() }()
@@ -62,7 +62,7 @@ func (t *trouble) insist(ctx context.Context, what string, do func() error) erro
 			if err == nil {
 				return nil
 			}
-			t.warn(what+": it is tried again", err)
+			t.warn(what+": it is tried again", err, args...)
 		case <-ctx.Done():
 			return fmt.Errorf("%s: %w", what, context.Cause(ctx))
 		}

@@ -119,6 +119,27 @@ func TestManyBurialsHoldUpNothing(t *testing.T) {
 	})
 }
 
+// TestBurialsAreBounded has all messages of many partitions wait for the dead-letter topic.
+func TestBurialsAreBounded(t *testing.T) {
+	const partitions = 8
+	o := options()
+	o.Send = func(context.Context, Attempt) Outcome { return Outcome{Verdict: Rejected, Status: 400, Reason: "no"} }
+	o.Bury = func(ctx context.Context, _ *Message, _ Letter) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	run(t, o, unlimited(2), func(r *rig) {
+		r.commit()
+		for p := range partitions {
+			r.feed(int32(p), from(0, 1000, each)...)
+		}
+		r.after(time.Second)
+		if s := r.State(); s.Held < maxBurying || s.Held > 2*maxBurying { // while there were fewer partitions, each had a larger share
+			t.Errorf("%d held, want about %d", s.Held, maxBurying)
+		}
+	})
+}
+
 func TestKeysAndPartitionsTakeTurns(t *testing.T) {
 	l := unlimited(2)
 	l.Rate = 100

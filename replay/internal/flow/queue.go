@@ -10,7 +10,8 @@ import (
 	"github.com/failsafe-go/failsafe-go/adaptivelimiter"
 )
 
-// maxBurying is how many messages of a partition may be on their way to the dead-letter topic before no more are read.
+// maxBurying is how many messages may be on their way to the dead-letter topic before no more are read. Partitions have equal
+// shares of it, so that one does not stop the others. Each takes a goroutine or two, and a crash would send each again.
 const maxBurying = 1000
 
 // queue is the engine without goroutines and clock: it holds the messages and says what to do next.
@@ -164,9 +165,12 @@ func (q *queue) full(p *partition) bool {
 	return p.held > 0 && p.bytes >= q.options.MaxBufferBytes/max(len(q.partitions), 1) ||
 		p.ready.len() >= concurrency && !q.needsProbe(p) ||
 		q.options.Order == ByPartition && p.held > concurrency ||
-		p.doomed.len()+p.burying >= maxBurying ||
+		p.doomed.len()+p.burying >= q.maxBurying() ||
 		p.tracker.Overflows(p.busy+1)
 }
+
+// maxBurying is a partition's share of it.
+func (q *queue) maxBurying() int { return max(1, maxBurying/max(1, len(q.partitions))) }
 
 // needsProbe reports whether another message should be read though enough are ready: those that are may be what keeps the
 // circuit breaker open, as each of them has failed before.
@@ -269,7 +273,7 @@ func (q *queue) nextBurial() *job {
 		return nil
 	}
 	for _, p := range q.partitions {
-		if p.doomed.len() == 0 || p.burying >= maxBurying {
+		if p.doomed.len() == 0 || p.burying >= q.maxBurying() {
 			continue
 		}
 		i := slices.IndexFunc(p.doomed.all(), func(j *job) bool { return p.mayBegin(j.message) })
