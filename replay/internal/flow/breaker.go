@@ -15,7 +15,8 @@ import (
 //	   │                                               └──────────── it has failed ─────────────┘ │
 //	   └───────────────────────────────────────────────────────────── it has not ─────────────────┘
 //
-// Only what was begun while it was closed counts while it is closed, and only the probe while it is half-open.
+// Only what was begun while it was closed counts while it is closed, and only the probe while it is half-open. What is most
+// likely a message's own fault does not count.
 type breaker struct {
 	circuit         circuitbreaker.CircuitBreaker[any]
 	delay, maxDelay time.Duration // of the configuration
@@ -67,8 +68,10 @@ func (b *breaker) begin() pass {
 	return pass{epoch: b.epoch, probe: true}
 }
 
-// end says what became of an attempt. One that says nothing about the target is neither a success nor a failure.
-func (b *breaker) end(p pass, o Outcome, now time.Time) {
+// end says what became of an attempt. One that says nothing about the target is neither a success nor a failure. Own says
+// that a failure may well be the message's own: while it is closed it is not counted, and a probe's does not have it open
+// for longer the next time.
+func (b *breaker) end(p pass, o Outcome, own bool, now time.Time) {
 	if p.epoch != b.epoch || p.probe == b.circuit.IsClosed() {
 		return
 	}
@@ -84,10 +87,15 @@ func (b *breaker) end(p pass, o Outcome, now time.Time) {
 			b.log.Info("the target is back: the circuit breaker is closed")
 		}
 	case Failed:
+		if own && !p.probe {
+			return
+		}
 		b.circuit.RecordFailure()
 		if b.circuit.IsOpen() {
 			wait := min(max(b.next, o.RetryAfter), b.maxDelay)
-			b.next = min(2*b.next, b.maxDelay)
+			if !own {
+				b.next = min(2*b.next, b.maxDelay)
+			}
 			b.until = now.Add(wait)
 			b.log.Warn("the target fails: nothing is sent until the circuit breaker tries it again",
 				"in", wait, "status", o.Status, "reason", o.Reason)

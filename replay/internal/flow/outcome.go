@@ -30,20 +30,23 @@ func (q *queue) begin(l *lane, gates [2]*gate, now time.Time) *job {
 // ended says what became of an attempt. Random is from 0 to 1.
 func (q *queue) ended(j *job, o Outcome, now time.Time, random float64) {
 	q.running--
-	q.breaker.end(j.pass, o, now)
-	q.adapt(j, o, now)
 	l, m := j.lane, j.message
+	q.breaker.end(j.pass, o, q.own(j, o), now)
+	q.adapt(j, o, now)
 	q.resize(l.partition, len(o.Answer)-len(m.last.Answer))
 	m.size += len(o.Answer) - len(m.last.Answer)
 	m.last = o
 	switch o.Verdict {
 	case Delivered:
+		q.taken++
 		q.done(l)
 	case Rejected:
+		q.taken++
 		q.bury(l, ClassRejected, o.Reason)
 	case Unsendable:
 		q.bury(l, ClassMalformed, o.Reason)
 	case Failed:
+		m.takenBefore = q.taken
 		switch {
 		case !j.pass.probe:
 			m.failed++
@@ -66,6 +69,13 @@ func (q *queue) ended(j *job, o Outcome, now time.Time, random float64) {
 	if j.pass.probe {
 		q.releaseAll()
 	}
+}
+
+// own reports whether an attempt's failure may well be the message's own fault: it has failed before, and the target has
+// taken others since, or, where there are no others to try, answers. Otherwise a few messages that always fail would make
+// up most of the attempts, retries that they are, and the circuit breaker would stop everything else for them.
+func (q *queue) own(j *job, o Outcome) bool {
+	return j.message.tries > 1 && (q.taken > j.message.takenBefore || j.pass.probe && answered(o))
 }
 
 // answered reports whether a target was there that did not say itself that it is overloaded or away. If that is all that

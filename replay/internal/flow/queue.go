@@ -52,6 +52,7 @@ type queue struct {
 
 	running, burying, uncommitted int
 	held, bytes                   int
+	taken                         int // messages that the target has delivered or rejected so far
 
 	commitWanted chan struct{}
 }
@@ -73,6 +74,8 @@ type held struct {
 	failed int // those of them that count against MaxAttempts
 	probes int // those of them that were the circuit breaker's, and that the target was there to answer
 	last   Outcome
+
+	takenBefore int // queue.taken when it failed last
 }
 
 // job is something to do for a lane's first message: an attempt, or a burial if there is a letter.

@@ -278,9 +278,10 @@ func TestPoison(t *testing.T) {
 		inTheEnd time.Duration
 	}{
 		"few":                 {ByKey, func(n int64) bool { return n%100 == 7 && n < 1000 }, 10, 15 * time.Second, false, 100 * time.Hour},
+		"many":                {ByKey, func(n int64) bool { return n%20 == 7 }, 100, 30 * time.Second, false, 100 * time.Hour},
 		"the first":           {ByKey, func(n int64) bool { return n < 50 }, 50, 6 * time.Hour, true, 300 * time.Hour},
-		"the last":            {ByKey, func(n int64) bool { return n >= 1990 }, 10, 3 * time.Hour, true, 100 * time.Hour},
-		"one, in a partition": {ByPartition, func(n int64) bool { return n == 500 }, 1, 4 * time.Hour, true, 4 * time.Hour},
+		"the last":            {ByKey, func(n int64) bool { return n >= 1990 }, 10, time.Minute, true, time.Hour},
+		"one, in a partition": {ByPartition, func(n int64) bool { return n == 500 }, 1, time.Hour, true, time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options()
