@@ -32,7 +32,7 @@ func newMetrics(registry *prometheus.Registry, progress func() consume.Progress,
 		}, []string{"topic", "status"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "crowd_replay_attempt_seconds", Help: "How long requests took.",
-			Buckets: prometheus.ExponentialBucketsRange(0.001, 60, 12),
+			Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60},
 		}),
 		age: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "crowd_replay_delivery_age_seconds", Help: "How long after they were received requests were delivered.",
