@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -51,7 +52,7 @@ func (r *Replay) watch(ctx context.Context) {
 // Terminal shows a line at the bottom of a terminal, below whatever else is written. It is safe for concurrent use.
 type Terminal struct {
 	out   io.Writer
-	width func() int
+	width func() int // in columns; 0: it does not know
 
 	mu    sync.Mutex
 	shown string
@@ -60,6 +61,9 @@ type Terminal struct {
 // The terminal's control sequences (ECMA-48): to the begin of the line, and erase it.
 const eraseLine = "\r\x1b[K"
 
+// usualWidth is that of a terminal that does not know its own.
+const usualWidth = 80
+
 // NewTerminal returns a Terminal for out, nil if that is none.
 func NewTerminal(out io.Writer) *Terminal {
 	file, ok := out.(*os.File)
@@ -67,10 +71,7 @@ func NewTerminal(out io.Writer) *Terminal {
 		return nil
 	}
 	return &Terminal{out: out, width: func() int {
-		width, _, err := term.GetSize(int(file.Fd()))
-		if err != nil {
-			return 80
-		}
+		width, _, _ := term.GetSize(int(file.Fd()))
 		return width
 	}}
 }
@@ -91,7 +92,7 @@ func (t *Terminal) Write(lines []byte) (int, error) {
 func (t *Terminal) show(line string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.shown = line[:min(len(line), max(0, t.width()-1))] // one that wraps could not be erased
+	t.shown = line[:min(len(line), cmp.Or(t.width(), usualWidth)-1)] // one that wraps could not be erased
 	_, _ = fmt.Fprint(t.out, eraseLine, t.shown)
 }
 

@@ -35,10 +35,10 @@ func TestLine(t *testing.T) {
 	now := time.Unix(1000, 0)
 	for want, s := range map[string]Status{
 		"g: waiting for Kafka and the group": {Group: "g", CircuitBreaker: "closed"},
-		"g: 12 delivered  3.0/s (no limit)  1 of 10 under way  0 to go": {
+		"g: 12 delivered  3.0/s (no limit)  0 to go  1 of 10 under way": {
 			Group: "g", Ready: true, Delivered: 12, PerSecond: 3, ConcurrencyLimit: 10, UnderWay: 1, CircuitBreaker: "closed", SecondsLeft: new(0.0),
 		},
-		"g: 12 delivered  1 given up  3.0/s (of 25/s)  0 of 10 under way  2 wait for a retry  90 to go  30s left  circuit breaker open, next try in 5s": {
+		"g: circuit breaker open, next try in 5s  12 delivered  3.0/s (of 25/s)  90 to go  30s left  1 given up  2 wait for a retry  0 of 10 under way": {
 			Group: "g", Ready: true, Delivered: 12, DeadLettered: 1, PerSecond: 3, RateLimit: new(25.0), ConcurrencyLimit: 10, Waiting: 2, Lag: 90,
 			SecondsLeft: new(30.0), CircuitBreaker: "open", RetryAt: new(now.Add(5 * time.Second)),
 		},
@@ -52,7 +52,8 @@ func TestLine(t *testing.T) {
 // The line stays below what is written, on one row.
 func TestTerminal(t *testing.T) {
 	var out strings.Builder
-	terminal := &Terminal{out: &out, width: func() int { return 6 }}
+	width := 6
+	terminal := &Terminal{out: &out, width: func() int { return width }}
 	write := func(s string) {
 		t.Helper()
 		if n, err := terminal.Write([]byte(s)); n != len(s) || err != nil {
@@ -63,9 +64,11 @@ func TestTerminal(t *testing.T) {
 	terminal.show("one")
 	write("b\n")
 	terminal.show("longer than that")
+	width = 0
+	terminal.show(strings.Repeat("-", 100))
 	terminal.Close()
 	write("c\n")
-	const want = "a\n" + "\r\x1b[Kone" + "\r\x1b[Kb\none" + "\r\x1b[Klonge" + "\n" + "c\n"
+	want := "a\n" + "\r\x1b[Kone" + "\r\x1b[Kb\none" + "\r\x1b[Klonge" + "\r\x1b[K" + strings.Repeat("-", 79) + "\n" + "c\n"
 	if got := out.String(); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}

@@ -47,22 +47,8 @@ func (s *Status) line(now time.Time) string {
 	if !s.Ready {
 		return s.Group + ": waiting for Kafka and the group"
 	}
-	parts := []string{fmt.Sprintf("%s: %d delivered", s.Group, s.Delivered)}
-	if s.DeadLettered > 0 {
-		parts = append(parts, fmt.Sprintf("%d given up", s.DeadLettered))
-	}
-	limit := "no limit"
-	if s.RateLimit != nil {
-		limit = fmt.Sprintf("of %.4g/s", *s.RateLimit)
-	}
-	parts = append(parts, fmt.Sprintf("%.1f/s (%s)", s.PerSecond, limit), fmt.Sprintf("%d of %d under way", s.UnderWay, s.ConcurrencyLimit))
-	if s.Waiting > 0 {
-		parts = append(parts, fmt.Sprintf("%d wait for a retry", s.Waiting))
-	}
-	parts = append(parts, fmt.Sprintf("%d to go", s.Lag))
-	if s.SecondsLeft != nil && s.Lag > 0 {
-		parts = append(parts, (time.Duration(math.Ceil(*s.SecondsLeft))*time.Second).String()+" left")
-	}
+	// What matters most comes first: a terminal may be too narrow for all of it.
+	var parts []string
 	if s.CircuitBreaker != "closed" {
 		text := "circuit breaker " + s.CircuitBreaker
 		if s.RetryAt != nil && s.RetryAt.After(now) {
@@ -70,7 +56,22 @@ func (s *Status) line(now time.Time) string {
 		}
 		parts = append(parts, text)
 	}
-	return strings.Join(parts, "  ")
+	limit := "no limit"
+	if s.RateLimit != nil {
+		limit = fmt.Sprintf("of %.4g/s", *s.RateLimit)
+	}
+	parts = append(parts, fmt.Sprintf("%d delivered", s.Delivered), fmt.Sprintf("%.1f/s (%s)", s.PerSecond, limit), fmt.Sprintf("%d to go", s.Lag))
+	if s.SecondsLeft != nil && s.Lag > 0 {
+		parts = append(parts, (time.Duration(math.Ceil(*s.SecondsLeft))*time.Second).String()+" left")
+	}
+	if s.DeadLettered > 0 {
+		parts = append(parts, fmt.Sprintf("%d given up", s.DeadLettered))
+	}
+	if s.Waiting > 0 {
+		parts = append(parts, fmt.Sprintf("%d wait for a retry", s.Waiting))
+	}
+	parts = append(parts, fmt.Sprintf("%d of %d under way", s.UnderWay, s.ConcurrencyLimit))
+	return s.Group + ": " + strings.Join(parts, "  ")
 }
 
 // Status returns how it is doing. It is safe for concurrent use.
