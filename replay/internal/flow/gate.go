@@ -10,7 +10,7 @@ import (
 
 // slack is how much later than it might have something may be sent without the rate becoming lower for it: timers and
 // goroutines are late now and then.
-const slack = 50 * time.Millisecond
+const slack = 100 * time.Millisecond
 
 // unit is what a request takes of a bucket: a bucket holds one request and what comes in within slack, which is a fraction.
 const unit = 1000
