@@ -294,8 +294,41 @@ func TestEndWithoutKafka(t *testing.T) {
 	if err := p.wait(); err != nil {
 		t.Logf("Run: %v", err)
 	}
-	if took := time.Since(begun); took > c.DrainTimeout+leaving+lettersEnd+time.Second {
+	if took := time.Since(begun); took > c.DrainTimeout+leaving+closing+time.Second {
 		t.Errorf("the end took %v", took)
+	}
+}
+
+// Nor does it wait for one that is there and does not answer, for which sarama's clients do.
+func TestCloseWithoutAnswers(t *testing.T) {
+	t.Parallel()
+	cluster := start(t, 1)
+	consumer := connect(t, config(cluster), newBackend(nil)).consumer
+	if err := consumer.client.Close(); err != nil {
+		t.Fatal(err)
+	}
+	consumer.settings.client.Metadata.RefreshFrequency = 10 * time.Millisecond
+	var err error
+	if consumer.client, err = sarama.NewClient(cluster.ListenAddrs(), consumer.settings.client); err != nil {
+		t.Fatal(err)
+	}
+	if err := consumer.client.RefreshMetadata("leads"); err != nil { // it is asked for again and again then
+		t.Fatal(err)
+	}
+	asked, answer := make(chan struct{}, 10), make(chan struct{})
+	defer close(answer)
+	cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		asked <- struct{}{}
+		<-answer
+		return nil, nil, false
+	})
+	<-asked
+	begun := time.Now()
+	if err := consumer.Close(); err == nil {
+		t.Error("Close: no error")
+	}
+	if took := time.Since(begun); took > closing+time.Second {
+		t.Errorf("Close took %v", took)
 	}
 }
 

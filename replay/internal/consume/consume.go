@@ -25,6 +25,9 @@ import (
 	"github.com/marceloboeira/crowd/replay/internal/flow"
 )
 
+// closing is how long Close may take.
+const closing = time.Second
+
 // Config says what to read.
 type Config struct {
 	Kafka kafka.Config
@@ -107,13 +110,23 @@ func (c *Consumer) checkTopics(ctx context.Context) error {
 	return nil
 }
 
-// Close ends the connections. Run must have returned.
+// Close ends the connections. Run must have returned. While Kafka does not answer, sarama is left to itself after a while: a
+// client waits for what it asked last, again and again.
 func (c *Consumer) Close() error {
-	var err error
-	if c.letters != nil {
-		err = c.letters.close()
+	closed := make(chan error, 1)
+	go func() {
+		var letters error
+		if c.letters != nil {
+			letters = c.letters.close()
+		}
+		closed <- errors.Join(letters, c.client.Close())
+	}()
+	select {
+	case err := <-closed:
+		return err
+	case <-time.After(closing):
+		return errors.New("kafka does not answer")
 	}
-	return errors.Join(err, c.client.Close())
 }
 
 // bounded reports whether the run has an end.

@@ -13,13 +13,9 @@ import (
 	"github.com/marceloboeira/crowd/replay/internal/flow"
 )
 
-const (
-	// topicLooks is how often the dead-letter topic is asked for before it is missed. The first time has it created where the
-	// brokers do that, which takes them up to a second.
-	topicLooks = 5
-	// lettersEnd is how long the end waits for letters that nobody waits for any more.
-	lettersEnd = time.Second
-)
+// topicLooks is how often the dead-letter topic is asked for before it is missed. The first time has it created where the
+// brokers do that, which takes them up to a second.
+const topicLooks = 5
 
 // letters writes to the dead-letter topic. It is safe for concurrent use.
 type letters struct {
@@ -79,16 +75,7 @@ func (l *letters) connect() error {
 	return nil
 }
 
-func (l *letters) close() error {
-	closed := make(chan error, 1)
-	go func() { closed <- errors.Join(l.producer.Close(), l.client.Close()) }()
-	select {
-	case err := <-closed:
-		return err
-	case <-time.After(lettersEnd):
-		return errors.New("closing the connection for dead letters: kafka does not answer")
-	}
-}
+func (l *letters) close() error { return errors.Join(l.producer.Close(), l.client.Close()) }
 
 // Bury writes a message to the dead-letter topic, with why. It tries for as long as it takes, and returns an error only if
 // ctx ends first.
