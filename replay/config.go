@@ -217,8 +217,9 @@ type Retry struct {
 // CircuitBreaker opens when Failures of the last Of attempts have failed, in a way that Retry tries again. A record's
 // failure does not count where it has failed before and others have been done since: that is its own fault most likely.
 // While it is open nothing is sent or read, for Delay, or as long as the answer's Retry-After says, up to MaxDelay; then one
-// attempt says whether it closes or opens again, for twice as long each time, up to MaxDelay. (Not twice as long where there
-// is nothing to try but what has failed before, and the target answers.)
+// attempt says whether it closes or opens again, for twice as long each time, up to MaxDelay; but not for longer where the
+// target answers and there is nothing to try but records that have failed before, as what comes next should not wait for
+// them.
 type CircuitBreaker struct {
 	// Failures, default 10.
 	Failures int `json:"failures,omitempty"`

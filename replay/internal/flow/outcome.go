@@ -46,6 +46,10 @@ func (q *queue) ended(j *job, o Outcome, now time.Time, random float64) {
 	case Unsendable:
 		q.bury(l, ClassMalformed, o.Reason)
 	case Failed:
+		if !m.failing {
+			m.failing = true
+			q.failing++
+		}
 		m.takenBefore = q.taken
 		switch {
 		case !j.pass.probe:
@@ -72,10 +76,11 @@ func (q *queue) ended(j *job, o Outcome, now time.Time, random float64) {
 }
 
 // own reports whether an attempt's failure may well be the message's own fault: it has failed before, and the target has
-// taken others since, or, where there are no others to try, answers. Otherwise a few messages that always fail would make
-// up most of the attempts, retries that they are, and the circuit breaker would stop everything else for them.
+// taken others since, or answers the circuit breaker's probe where there are no others to try. Otherwise a few messages that
+// always fail would make up most of the attempts, retries that they are, and the circuit breaker would stop everything else
+// for them.
 func (q *queue) own(j *job, o Outcome) bool {
-	return j.message.tries > 1 && (q.taken > j.message.takenBefore || j.pass.probe && answered(o))
+	return j.message.failing && (q.taken > j.message.takenBefore || j.pass.probe && answered(o) && q.held == q.failing)
 }
 
 // answered reports whether a target was there that did not say itself that it is overloaded or away. If that is all that
@@ -178,6 +183,9 @@ func (q *queue) drop(l *lane) {
 func (q *queue) letGo(p *partition, m *held) {
 	p.held--
 	q.held--
+	if m.failing {
+		q.failing--
+	}
 	q.resize(p, -m.size)
 }
 

@@ -52,7 +52,8 @@ type queue struct {
 
 	running, burying, uncommitted int
 	held, bytes                   int
-	taken                         int // messages that the target has delivered or rejected so far
+	failing                       int // those of held that have failed
+	taken                         int // messages that were delivered or rejected so far
 
 	commitWanted chan struct{}
 }
@@ -75,7 +76,8 @@ type held struct {
 	probes int // those of them that were the circuit breaker's, and that the target was there to answer
 	last   Outcome
 
-	takenBefore int // queue.taken when it failed last
+	failing     bool // it has failed
+	takenBefore int  // queue.taken when it failed last
 }
 
 // job is something to do for a lane's first message: an attempt, or a burial if there is a letter.

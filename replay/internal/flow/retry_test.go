@@ -236,6 +236,23 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
+// TestOutageThatAnswers has a target that answers, and fails, for an hour, and nothing to try but what has failed before.
+func TestOutageThatAnswers(t *testing.T) {
+	o := options()
+	o.Order = ByPartition
+	var r *rig
+	o.Send = down(time.Hour, failed(500))(&r)
+	run(t, o, unlimited(10), func(rig *rig) {
+		r = rig
+		r.commit()
+		r.feed(0, from(0, 1000, each)...)
+		r.after(time.Hour + 6*time.Minute)
+		if s := r.State(); s.Held != 0 || len(r.letters()) != 0 {
+			t.Errorf("state %+v, %d are buried", s, len(r.letters()))
+		}
+	})
+}
+
 func TestOneProbeAtATime(t *testing.T) {
 	o := options()
 	var r *rig
@@ -281,7 +298,7 @@ func TestPoison(t *testing.T) {
 		"many":                {ByKey, func(n int64) bool { return n%20 == 7 }, 100, 30 * time.Second, false, 100 * time.Hour},
 		"the first":           {ByKey, func(n int64) bool { return n < 50 }, 50, 6 * time.Hour, true, 300 * time.Hour},
 		"the last":            {ByKey, func(n int64) bool { return n >= 1990 }, 10, time.Minute, true, time.Hour},
-		"one, in a partition": {ByPartition, func(n int64) bool { return n == 500 }, 1, time.Hour, true, time.Hour},
+		"one, in a partition": {ByPartition, func(n int64) bool { return n == 500 }, 1, 4 * time.Hour, true, 4 * time.Hour},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := options()
