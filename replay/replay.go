@@ -32,8 +32,9 @@ type Replay struct {
 	consumer atomic.Pointer[consume.Consumer]
 	engine   atomic.Pointer[flow.Engine]
 
-	mu   sync.Mutex
-	done meter
+	mu     sync.Mutex
+	done   meter
+	warned map[string]time.Time // when a record was last logged that was given up, by class
 }
 
 // Options are what a Replay works with.
@@ -63,7 +64,7 @@ func New(c Config, o Options) (*Replay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listening for admin requests: %w", err)
 	}
-	r := &Replay{config: c, options: o, log: o.Log, admin: listener, sender: sender}
+	r := &Replay{config: c, options: o, log: o.Log, admin: listener, sender: sender, warned: map[string]time.Time{}}
 	r.metrics = newMetrics(o.Registry, r.progress, r.state)
 	return r, nil
 }
@@ -123,7 +124,7 @@ func (r *Replay) run(ctx context.Context, background *sync.WaitGroup) error {
 		}
 	}()
 	options := r.config.flow(r.log)
-	options.Send, options.Bury, options.Attempted, options.Buried = r.sender.Send, consumer.Bury, r.metrics.attempted, r.metrics.gaveUp
+	options.Send, options.Bury, options.Attempted, options.Buried = r.sender.Send, consumer.Bury, r.metrics.attempted, r.gaveUp
 	engine := flow.New(options, newSchedule(r.config.Limits).at(time.Now()))
 	r.consumer.Store(consumer)
 	r.engine.Store(engine)
@@ -140,6 +141,23 @@ func (r *Replay) run(ctx context.Context, background *sync.WaitGroup) error {
 	background.Go(func() { follow(following, r.config, r.options.Source, engine.SetLimits, r.log) })
 	background.Go(func() { r.watch(following) })
 	return consumer.Run(ctx, engine)
+}
+
+// gaveUp is told of every record that is in the dead-letter topic. The log has one of each class a minute: when a target is
+// wrong all of them may end there.
+func (r *Replay) gaveUp(m *flow.Message, l flow.Letter) {
+	r.metrics.gaveUp(m, l)
+	r.mu.Lock()
+	now := time.Now()
+	quiet := now.Sub(r.warned[l.Class]) < logEvery
+	if !quiet {
+		r.warned[l.Class] = now
+	}
+	r.mu.Unlock()
+	if !quiet {
+		r.log.Warn("a record is given up, and in the dead-letter topic; the next one of this class is logged in a minute at the earliest",
+			"class", l.Class, "reason", l.Reason, "attempts", l.Attempts, "topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "id", m.Record.ID.String())
+	}
 }
 
 func (r *Replay) progress() consume.Progress {
