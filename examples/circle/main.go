@@ -154,7 +154,7 @@ type api struct {
 }
 
 func newAPI(want int) *api {
-	return &api{limit: rate.NewLimiter(pace*1.05, pace/10), want: want, all: make(chan struct{}), seen: map[string]bool{}}
+	return &api{limit: rate.NewLimiter(pace*1.05, pace/5), want: want, all: make(chan struct{}), seen: map[string]bool{}}
 }
 
 func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
