@@ -272,6 +272,7 @@ func kafkaClient(t testing.TB, cluster brokers) sarama.Client {
 	c.Version = sarama.V2_8_0_0
 	c.Producer.Return.Successes = true
 	c.Producer.Partitioner = sarama.NewManualPartitioner
+	c.Producer.Idempotent, c.Producer.RequiredAcks, c.Net.MaxOpenRequests = true, sarama.WaitForAll, 1 // each message is there once
 	c.Metadata.AllowAutoTopicCreation = false
 	client, err := sarama.NewClient(cluster.ListenAddrs(), c)
 	if err != nil {
