@@ -157,3 +157,34 @@ func TestReplaySurvivesKafka(t *testing.T) {
 	p.stop()
 	r.inOrder(r.backend.Requests())
 }
+
+// TestReplayHoldsLittle has records that are large, and many more of them than replay may hold while nothing can be sent.
+func TestReplayHoldsLittle(t *testing.T) {
+	t.Parallel()
+	const records, size, buffer, others = 300, 900_000, 16 * mebibyte, 140 * mebibyte // what has been read, and the garbage of twice as much
+	r := newReplay(t, 4)
+	body := make([]byte, size)
+	r.body = func(int) []byte { return body }
+	r.write(records, 0)
+	r.backend.Answer(backend.Hang)
+	p := r.member("--rate", "unlimited", "--concurrency", "16", "--timeout", "2s", "--config", r.config(`
+max_buffer_bytes: 16MiB
+circuit_breaker: {delay: 500ms, max_delay: 1s}
+`))
+	highest := 0
+	for began := time.Now(); r.backend.Delivered() < records; time.Sleep(20 * time.Millisecond) {
+		highest = max(highest, residentBytes(t, p.cmd.Process.Pid))
+		if time.Since(began) > 4*time.Second {
+			r.backend.Answer(backend.Slow(5 * time.Millisecond))
+		}
+		if time.Since(began) > patience {
+			t.Fatalf("%d of %d records have been delivered", r.backend.Delivered(), records)
+		}
+	}
+	r.committed()
+	p.stop()
+	t.Logf("at most %d MiB resident", highest/mebibyte)
+	if highest > buffer+others {
+		t.Errorf("%d MiB resident, with a buffer of %d MiB", highest/mebibyte, buffer/mebibyte)
+	}
+}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/http"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,6 +54,13 @@ circuit_breaker: {failures: 18, of: 20, delay: 500ms, max_delay: 2s}
 	third.stop()
 	r.flows(rate)
 	wantRepeats("it leaves", 0)
+	if *long {
+		second.signal(syscall.SIGSTOP)
+		time.Sleep(15 * time.Second) // the group takes it for dead after 10
+		second.signal(syscall.SIGCONT)
+		r.flows(rate)
+		wantRepeats("one is frozen, and goes on", 2*concurrency)
+	}
 	second.kill()
 	r.reached(records - records*stuck/replayKeys) // all that is not stuck
 	wantRepeats("one is killed", 2*concurrency)

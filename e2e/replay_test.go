@@ -29,6 +29,7 @@ type replay struct {
 	t       testing.TB
 	kafka   *kafka.Broker
 	backend *backend.Backend
+	body    func(number int) []byte
 	ids     []string       // the records', in the order in which they were written
 	numbers map[string]int // where each is in ids
 }
@@ -36,7 +37,7 @@ type replay struct {
 func newReplay(t testing.TB, partitions int) *replay {
 	t.Helper()
 	broker := kafka.Start(t, kafka.Config{Properties: map[string]string{"num.partitions": strconv.Itoa(partitions)}})
-	return &replay{t: t, kafka: broker, backend: backend.Start(t), numbers: map[string]int{}}
+	return &replay{t: t, kafka: broker, backend: backend.Start(t), body: replayBody, numbers: map[string]int{}}
 }
 
 // write writes so many records as a collector does, which were received in the last so much time.
@@ -51,7 +52,7 @@ func (r *replay) write(n int, in time.Duration) {
 			ID: record.NewID(received), Received: received, Route: "orders", Topic: replayTopic, Key: []byte(replayKey(number)),
 			Method: http.MethodPost, Scheme: "http", Authority: "api.example", Path: fmt.Sprint("/orders?n=", number), Source: "192.0.2.1:4711",
 			Headers: []record.Header{{Name: "content-type", Value: "application/json"}, {Name: backend.KeyHeader, Value: replayKey(number)}},
-			Body:    replayBody(number),
+			Body:    r.body(number),
 		}
 		records[i] = &kgo.Record{Topic: one.Topic, Key: one.Key, Value: one.Body, Timestamp: one.Received}
 		for _, h := range one.KafkaHeaders(false) {
