@@ -21,7 +21,7 @@ func TestReplaySurvivesTheBackend(t *testing.T) {
 		concurrency           = 16
 		poison, rejected      = 100, 101
 		firstLie, betweenLies = 110, 7
-		atMostInOutage        = 3 * concurrency // beside what is under way: what opens the breaker, and its probes
+		atMostInOutage        = 4 * concurrency // what is under way, what opens the breaker, and its probes
 		patienceOfReplay      = 5 * time.Second // a timeout, max_delay, and some
 	)
 	r := newReplay(t, 4)
