@@ -166,16 +166,6 @@ func (c *claim) read(ctx context.Context) {
 				c.passTo(end)
 				return
 			}
-			if c.later(m) && m.Offset >= c.next.Load() {
-				if !c.partition.Leave(m.Offset) {
-					c.config.Log.Warn("records are too much out of the order of time: what is left of those before until, behind this one, stays undone",
-						"partition", c.place, "offset", m.Offset)
-					c.stopped.Store(true)
-					return
-				}
-				c.next.Store(m.Offset + 1)
-				continue
-			}
 			if c.take(ctx, m) != nil {
 				return
 			}
@@ -192,19 +182,29 @@ func (c *claim) finished(end int64) bool {
 	return (c.stopped.Load() || c.next.Load() >= end) && c.partition.Held() == 0
 }
 
-// take returns an error only if ctx ends.
+// errFull is why a claim reads no further: there is too much that stays undone before what is done.
+var errFull = errors.New("no room for more of what is done behind what is not")
+
+// take returns an error if ctx ends, or errFull.
 func (c *claim) take(ctx context.Context, m *sarama.ConsumerMessage) error {
 	if m.Offset < c.next.Load() {
 		return nil
 	}
-	message, wanted := c.message(m)
-	if wanted {
+	switch message, fate := c.message(m); fate {
+	case wanted:
 		if err := c.partition.Offer(ctx, message); err != nil {
 			return err
 		}
-	} else {
+	case passed:
 		c.partition.Skip(m.Offset)
 		c.skipped.Add(1)
+	case left:
+		if !c.partition.Leave(m.Offset) {
+			c.config.Log.Warn("this run leaves too many records between those that it sends: what is behind this one stays undone for now; "+
+				"start another run when it has ended", "partition", c.place, "offset", m.Offset)
+			c.stopped.Store(true)
+			return errFull
+		}
 	}
 	c.next.Store(m.Offset + 1)
 	return nil

@@ -53,6 +53,27 @@ func (k *committer) begin(s sarama.ConsumerGroupSession, lose context.CancelCaus
 	k.session, k.lose = s, lose
 }
 
+// lost ends the session as one whose partitions others have.
+func (k *committer) lost() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.lose != nil {
+		k.lose(errLost)
+	}
+}
+
+// assigned returns how many partitions the session has.
+func (k *committer) assigned() (n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.session != nil {
+		for _, partitions := range k.session.Claims() {
+			n += len(partitions)
+		}
+	}
+	return n
+}
+
 // run commits what is done until ctx ends.
 func (k *committer) run(ctx context.Context, e *flow.Engine) {
 	ticks := time.NewTicker(commitEvery)

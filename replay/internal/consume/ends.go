@@ -129,9 +129,11 @@ func (c *Consumer) findEnds() (map[place]int64, error) {
 	return found, nil
 }
 
-// reached reports whether the group has committed up to all ends, or up to what is left for later there. Behind the first
-// record that is, there may be others of this run, as records are not in the order of time: of those a member knows in its
-// own partitions only. Where another one is killed before it has sent them, they stay undone.
+// reached reports whether the group has committed up to all ends. A member's own partitions may also have ended with
+// records that stay undone.
+//
+// Of another member's it knows only where the first one is that is later than until. What is before that, though behind it
+// in the log, and what is left of dead letters, that member alone knows: if it is killed, that stays undone as well.
 func (m *member) reached() (bool, error) {
 	all := m.ends.all()
 	if len(all) == 0 {
@@ -141,26 +143,36 @@ func (m *member) reached() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for p, end := range all {
-		if !m.config.Until.IsZero() && positions[p].offset < end {
-			first, err := m.client.GetOffset(p.topic, p.partition, m.config.Until.UnixMilli())
-			if err != nil {
-				return false, fmt.Errorf("asking %s for the offset at %s: %w", p, m.config.Until, err)
-			}
-			if first >= 0 { // there is one
-				end = min(end, first)
-			}
-		}
-		if positions[p].offset < end {
-			return false, nil
-		}
-	}
+	own := map[place]*claim{}
 	for _, c := range m.claimed() {
-		if end := all[c.place]; end > 0 && !c.finished(end) {
-			return false, nil
+		own[c.place] = c
+	}
+	for p, end := range all {
+		if positions[p].offset >= end {
+			continue
+		}
+		var reached bool
+		if c := own[p]; c != nil {
+			reached = c.finished(end)
+		} else if m.config.FromDeadLetter {
+			reached = len(own) > 0 && len(own) == m.commits.assigned()
+		} else {
+			reached, err = m.reachedUntil(p, positions[p].offset)
+		}
+		if err != nil || !reached {
+			return false, err
 		}
 	}
 	return true, nil
+}
+
+// reachedUntil reports whether the first record that is not done is later than until.
+func (m *member) reachedUntil(p place, offset int64) (bool, error) {
+	first, err := m.client.GetOffset(p.topic, p.partition, m.config.Until.UnixMilli())
+	if err != nil {
+		return false, fmt.Errorf("asking %s for the offset at %s: %w", p, m.config.Until, err)
+	}
+	return first >= 0 && offset >= first, nil // below: there is none
 }
 
 // lowerEnds looks whether topics have been deleted or created anew, so that their ends will never be reached.

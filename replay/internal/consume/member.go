@@ -24,6 +24,9 @@ var (
 const (
 	// lookEvery is how often what changes rarely is looked at: shares, and topics that are missing.
 	lookEvery = time.Second
+	// lease is for how long a member that is stopped may send: less than until the coordinator gives its
+	// partitions to others, which it does sessionTimeout after the last heartbeat.
+	lease = sessionTimeout - 2*heartbeats
 	// lagEvery is how often Kafka is asked how far partitions reach.
 	lagEvery = 15 * time.Second
 	// leaving is how long the end may take beyond DrainTimeout, for the last commits and for leaving the group.
@@ -98,6 +101,7 @@ func (c *Consumer) Run(ctx context.Context, e *flow.Engine) error {
 	})
 	work.Go(func() { m.commits.run(working, e) })
 	work.Go(func() { m.look(working) })
+	work.Go(func() { m.renew(working) })
 	allDone := make(chan struct{})
 	sessions.Go(func() {
 		if m.ends != nil {
@@ -278,6 +282,24 @@ func (m *member) ConsumeClaim(s sarama.ConsumerGroupSession, from sarama.Consume
 		<-held.Done() // a claim that returns before ends the session of all
 	}
 	return err
+}
+
+// renew renews the engine's lease for as long as this process runs, until ctx ends. If it was stopped, others may have what
+// it had, which the coordinator would tell it, but not at once.
+func (m *member) renew(ctx context.Context) {
+	for last := time.Now(); ; {
+		now := time.Now()
+		if stopped := now.Sub(last); stopped > lease {
+			m.config.Log.Warn("this process was stopped for a while: joining the group anew", "for", stopped)
+			m.commits.lost()
+		} else {
+			m.engine.Lease(now.Add(lease))
+		}
+		last = now
+		if sleep(ctx, heartbeats) != nil {
+			return
+		}
+	}
 }
 
 // look looks at what changes rarely, until ctx ends.

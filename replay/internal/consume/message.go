@@ -10,37 +10,50 @@ import (
 	"github.com/marceloboeira/crowd/replay/internal/flow"
 )
 
-// later reports whether what was read is of a time that is not this run's, but another one's yet.
-func (c *Consumer) later(m *sarama.ConsumerMessage) bool {
-	return !c.config.Until.IsZero() && !m.Timestamp.Before(c.config.Until)
-}
+// fate is what becomes of a message that was read.
+type fate uint8
 
-// message makes a message of what was read; false: it is not to be sent.
-func (c *Consumer) message(m *sarama.ConsumerMessage) (*flow.Message, bool) {
+const (
+	wanted fate = iota + 1 // it is sent
+	passed                 // it counts as done
+	left                   // it stays undone, for another run
+)
+
+// message makes a message of what was read, if it is to be sent.
+//
+// What a filter leaves out counts as done, or nothing behind it could be committed. But a run that is to send something
+// of what is there at the start, and then ends, leaves what it does not send.
+func (c *Consumer) message(m *sarama.ConsumerMessage) (*flow.Message, fate) {
+	unwanted := passed
+	if c.config.FromDeadLetter {
+		unwanted = left
+	}
 	if m.Timestamp.Before(c.config.Since) {
-		return nil, false
+		return nil, unwanted
+	}
+	if !c.config.Until.IsZero() && !m.Timestamp.Before(c.config.Until) {
+		return nil, left
 	}
 	message := decode(m)
 	if c.config.FromDeadLetter {
 		failure, _ := record.FailureFromKafka(message.Headers)
-		if !c.sendsAgain(failure) {
-			return nil, false
-		}
-		if failure.StoredAt != "" {
+		switch {
+		case failure.Group != "" && failure.Group != c.config.Group, failure.Class == flow.ClassMalformed:
+			return nil, passed
+		case !slices.Contains(c.config.Topics, failure.Topic):
+			return nil, left
+		case failure.StoredAt != "":
 			c.config.Log.Warn("a dead letter has no body, as it was too large for the dead-letter topic: it is passed over; "+
 				"the whole record is where stored_at says", "id", message.Record.ID, "at", placeOf(m), "offset", m.Offset,
 				"stored_at", failure.StoredAt)
-			return nil, false
+			return nil, passed
 		}
 		message.Record.Topic = failure.Topic
 	}
-	return message, c.config.Wanted == nil || c.config.Wanted(message)
-}
-
-// sendsAgain reports whether a dead letter is among those that this run sends.
-func (c *Consumer) sendsAgain(f record.Failure) bool {
-	return slices.Contains(c.config.Topics, f.Topic) && (f.Group == "" || f.Group == c.config.Group) &&
-		f.Class != flow.ClassMalformed
+	if c.config.Wanted != nil && !c.config.Wanted(message) {
+		return nil, unwanted
+	}
+	return message, wanted
 }
 
 func placeOf(m *sarama.ConsumerMessage) place { return place{m.Topic, m.Partition} }

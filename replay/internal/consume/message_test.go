@@ -90,8 +90,8 @@ func FuzzMessage(f *testing.F) {
 			Since: time.UnixMilli(0), Wanted: func(*flow.Message) bool { return true }}}
 		read := &sarama.ConsumerMessage{Topic: "t", Key: key, Value: value, Timestamp: time.UnixMilli(millis), Headers: []*sarama.RecordHeader{
 			{Key: []byte(name1), Value: value1}, nil, {Key: []byte(name2), Value: value2}}}
-		m, wanted := c.message(read)
-		if !wanted {
+		m, fate := c.message(read)
+		if fate != wanted {
 			return
 		}
 		if m.Unreadable == "" && (m.Record.Method == "" || m.Record.Path == "") {

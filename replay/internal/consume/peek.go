@@ -103,10 +103,10 @@ func (c *Consumer) peek(ctx context.Context, consumer sarama.Consumer, p place, 
 				return nil
 			}
 			next = m.Offset + 1
-			if !done.Read(m.Offset) || c.later(m) {
+			if !done.Read(m.Offset) {
 				continue
 			}
-			if message, wanted := c.message(m); wanted {
+			if message, fate := c.message(m); fate == wanted {
 				if err := show(message); err != nil {
 					return err
 				}

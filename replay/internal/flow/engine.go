@@ -170,6 +170,12 @@ func (e *Engine) SetShare(share float64) {
 	e.change(func(q *queue, now time.Time) { q.setShare(share, now) })
 }
 
+// Lease says until when attempts may begin, as others may have the partitions by then; at first it is for ever. A process that
+// has been stopped for a while finds it over when it goes on.
+func (e *Engine) Lease(until time.Time) {
+	e.change(func(q *queue, _ time.Time) { q.lease = until })
+}
+
 // Open begins a partition at what was committed for it: an offset, and the metadata of offsets.State. An error says what
 // is wrong with the metadata, which then counts for nothing; the partition is open nevertheless.
 func (e *Engine) Open(topic string, partition int32, committed int64, metadata string) (*Partition, error) {

@@ -287,3 +287,17 @@ func TestAdaptsToLatency(t *testing.T) {
 		}
 	})
 }
+
+// Where the lease is over, nothing begins, and what is under way goes on.
+func TestLease(t *testing.T) {
+	run(t, options(), unlimited(10), func(r *rig) {
+		r.commit()
+		r.Lease(r.start.Add(5 * time.Second))
+		r.after(6 * time.Second)
+		r.feed(0, from(0, 3, each)...)
+		r.after(time.Hour)
+		r.expect(0)
+		r.Lease(time.Now().Add(time.Second))
+		r.expect(3)
+	})
+}

@@ -37,6 +37,7 @@ type queue struct {
 	options Options
 	limits  Limits
 	share   float64
+	lease   time.Time // zero: for ever
 
 	partitions []*partition // those that are open or closing
 	ring       fifo[*partition]
@@ -171,7 +172,7 @@ func (q *queue) full(p *partition) bool {
 		p.ready.len() >= concurrency && !q.needsProbe(p) ||
 		q.options.Order == ByPartition && p.held > concurrency ||
 		p.doomed.len()+p.burying >= q.maxBurying() ||
-		p.tracker.Overflows(p.busy+1)
+		p.held > 0 && p.tracker.Overflows(p.busy+1)
 }
 
 // maxBurying is a partition's share of it.
@@ -298,7 +299,8 @@ func (q *queue) nextBurial() *job {
 // admits returns when an attempt may begin, as far as that is not a matter of which, zero if something else must happen
 // before; and whether it is the circuit breaker's probe.
 func (q *queue) admits(now time.Time) (probe bool, at time.Time) {
-	if q.ring.len() == 0 || q.running >= q.limits.Concurrency || q.exposed() >= 2*q.limits.Concurrency ||
+	if !q.lease.IsZero() && now.After(q.lease) ||
+		q.ring.len() == 0 || q.running >= q.limits.Concurrency || q.exposed() >= 2*q.limits.Concurrency ||
 		q.limiter != nil && !q.limiter.CanAcquirePermit() {
 		return false, time.Time{}
 	}
