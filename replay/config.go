@@ -202,7 +202,7 @@ type Retry struct {
 	RetriableStatusCodes []Statuses `json:"retriable_status_codes,omitempty"`
 	// MaxAttempts is after how many failed attempts a record is given up; default 20. Those that the circuit breaker makes to
 	// see whether the target is back count apart from the others, and only if it is there and does not say that it is
-	// overloaded: an answer with another status than 429, 502, 503 and 504. So an outage gives no record up.
+	// overloaded: an answer with another status than 429, 502, 503 and 504.
 	MaxAttempts int `json:"max_attempts,omitempty"`
 	// MaxAge is how long after it was received a request is still sent; default for ever. With FromDeadLetter it counts from
 	// the start.
