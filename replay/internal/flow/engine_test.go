@@ -240,7 +240,7 @@ func TestMetadataOverflows(t *testing.T) {
 		}
 		return ok(ctx, a)
 	}
-	run(t, o, unlimited(50), func(r *rig) {
+	run(t, o, unlimited(200), func(r *rig) {
 		release = make(chan struct{})
 		r.commit()
 		const n = 30_000
@@ -253,7 +253,7 @@ func TestMetadataOverflows(t *testing.T) {
 		p := r.feed(0, from(0, n, key)...)
 		r.after(time.Second)
 		first := len(r.sent())
-		if first < 10_000 || first > n/2 {
+		if first < 5_000 || first > n/2 {
 			t.Errorf("%d are sent before metadata overflows", first)
 		}
 		r.Committed(r.Uncommitted())
