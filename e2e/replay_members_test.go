@@ -30,7 +30,7 @@ func TestReplayMembers(t *testing.T) {
 	}
 	flags := []string{"--rate", "400", "--concurrency", "8", "--max-attempts", "1000", "--config", r.config(`
 retry: {initial_backoff: 500ms, max_backoff: 2s}
-circuit_breaker: {failures: 18, of: 20, delay: 500ms, max_delay: 2s}
+circuit_breaker: {delay: 500ms, max_delay: 2s}
 `)}
 	repeats := 0
 	wantRepeats := func(event string, atMost int) {
