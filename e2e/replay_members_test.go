@@ -18,9 +18,9 @@ func TestReplayMembers(t *testing.T) {
 		concurrency = 8
 		stuck       = 20 // keys: some in each partition
 	)
-	records := 6_000
+	records := 4_000
 	if *long {
-		records = 30_000
+		records = 24_000
 	}
 	r := newReplay(t, 8)
 	r.write(records, 0)
@@ -43,24 +43,36 @@ circuit_breaker: {delay: 500ms, max_delay: 2s}
 		repeats = now
 	}
 
+	// There is always something to send, however long it takes members to join.
+	more := func() {
+		const n = 8 * replayKeys // as many of each key
+		r.write(n, 0)
+		records += n
+	}
+	flows := func() {
+		t.Helper()
+		more()
+		r.flows(rate)
+	}
 	first := r.member(flags...)
-	r.flows(rate / 2)
+	flows()
 	second := r.member(flags...)
-	r.flows(rate)
+	flows()
 	wantRepeats("a second member joins", 0)
 	third := r.member(flags...)
-	r.flows(rate)
+	flows()
 	wantRepeats("a third member joins", 0)
 	third.stop()
-	r.flows(rate)
+	flows()
 	wantRepeats("it leaves", 0)
 	if *long {
 		second.signal(syscall.SIGSTOP)
 		time.Sleep(15 * time.Second) // the group takes it for dead after 10
 		second.signal(syscall.SIGCONT)
-		r.flows(rate)
+		flows()
 		wantRepeats("one is frozen, and goes on", 2*concurrency)
 	}
+	more()
 	second.kill()
 	r.reached(records - records*stuck/replayKeys) // all that is not stuck
 	wantRepeats("one is killed", 2*concurrency)
