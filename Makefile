@@ -61,7 +61,7 @@ unit: ## Run the unit tests, under the race detector
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: real Envoy, real Kafka, real processes
 	go test -count=1 -p 1 -parallel 2 -timeout 20m -skip '^TestReplay' ./e2e/...
-	go test -count=1 -parallel 6 -timeout 10m -run '^TestReplay' ./e2e # these mostly wait
+	go test -count=1 -parallel 4 -timeout 10m -run '^TestReplay' ./e2e # these mostly wait
 
 .PHONY: fuzz
 fuzz: ## Run each fuzz target for FUZZTIME (20s)

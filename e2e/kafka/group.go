@@ -11,8 +11,10 @@ import (
 
 // Produce writes records, in their order for each partition, which their keys say as for the Java client.
 func (b *Broker) Produce(ctx context.Context, records ...*kgo.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
 	client, err := b.client(ctx, kgo.AllowAutoTopicCreation(), kgo.MaxBufferedRecords(len(records)),
-		kgo.MetadataMinAge(50*time.Millisecond)) // a topic that is being created is asked for again and again
+		kgo.MetadataMinAge(50*time.Millisecond), kgo.UnknownTopicRetries(-1)) // a topic that is being created is asked for again and again
 	if err != nil {
 		return err
 	}
