@@ -323,17 +323,18 @@ func showXDSStatus(args []string, stdout, stderr io.Writer) error {
 
 func runReplay(args []string, stdout, stderr io.Writer) error {
 	f := newFlags("replay", "", stderr)
-	file := f.String("config", "", "a `file` with the flags' names, and more; its limits are followed. Flags go first")
-	dryRun := f.Bool("dry-run", false, "print what would be sent, and touch nothing")
-	new(replay.Config).AddFlags(f.FlagSet) // only to see whether they are right, and find the file
+	define := func(f *flag.FlagSet, c *replay.Config) (file *string, dryRun *bool) {
+		c.AddFlags(f)
+		return f.String("config", "", "a `file` with the flags' names, and more; its limits are followed. Flags go first"),
+			f.Bool("dry-run", false, "print what would be sent, and touch nothing")
+	}
+	file, dryRun := define(f.FlagSet, new(replay.Config)) // only to see whether they are right, and find the file
 	if _, err := f.parse(args, 0, 0, "flags alone"); err != nil {
 		return err
 	}
 	source := replay.Source{File: *file, Flags: func(c *replay.Config) {
 		f := flag.NewFlagSet("", flag.ContinueOnError)
-		f.String("config", "", "")
-		f.Bool("dry-run", false, "")
-		c.AddFlags(f)
+		define(f, c)
 		_ = f.Parse(args) // it has been right before
 	}}
 	cfg, err := source.Load()
