@@ -54,7 +54,7 @@ type Config struct {
 	// far; what is later stays undone.
 	Since string `json:"since,omitempty"`
 	Until string `json:"until,omitempty"`
-	// Filter says which of the records are sent; the others count as done.
+	// Filter says which of the records are sent; the others count as done, but for dead letters, which stay for another run.
 	Filter Filter `json:"filter,omitzero"`
 	// Mirrored has records of mirrored routes sent as well, whose requests the upstream has had already.
 	Mirrored bool `json:"mirrored,omitempty"`

@@ -52,11 +52,7 @@ type Options struct {
 // New checks the configuration, makes ready what is to be sent with, and listens for admin requests. Kafka and the target
 // need not be reachable.
 func New(c Config, o Options) (*Replay, error) {
-	if err := errors.Join(c.check(), c.kafka().Validate()); err != nil {
-		return nil, err
-	}
-	c = c.withDefaults()
-	sender, err := request.NewSender(c.request(o.Log))
+	c, sender, err := prepare(c, o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -67,6 +63,16 @@ func New(c Config, o Options) (*Replay, error) {
 	r := &Replay{config: c, options: o, log: o.Log, admin: listener, sender: sender, warned: map[string]time.Time{}}
 	r.metrics = newMetrics(o.Registry, r.progress, r.state)
 	return r, nil
+}
+
+// prepare checks a configuration, and returns it with its defaults and what sends its requests.
+func prepare(c Config, log *slog.Logger) (Config, *request.Sender, error) {
+	if err := errors.Join(c.check(), c.kafka().Validate()); err != nil {
+		return c, nil, err
+	}
+	c = c.withDefaults()
+	sender, err := request.NewSender(c.request(log))
+	return c, sender, err
 }
 
 // AdminAddr returns the address of the admin server.
@@ -177,11 +183,7 @@ func (r *Replay) state() flow.State {
 // DryRun writes to out what Run would send now, a line each, and how much that is. It neither joins the group nor
 // commits anything.
 func DryRun(ctx context.Context, c Config, out io.Writer, log *slog.Logger) error {
-	if err := errors.Join(c.check(), c.kafka().Validate()); err != nil {
-		return err
-	}
-	c = c.withDefaults()
-	sender, err := request.NewSender(c.request(log))
+	c, sender, err := prepare(c, log)
 	if err != nil {
 		return err
 	}
