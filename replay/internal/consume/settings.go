@@ -1,12 +1,12 @@
 package consume
 
 import (
-	"math"
 	"time"
 
 	"github.com/IBM/sarama"
 
 	"github.com/marceloboeira/crowd/collector/record"
+	"github.com/marceloboeira/crowd/replay/internal/flow"
 )
 
 // What sarama holds of each partition that this member has are at most two answers of fetchBytes, as they came and
@@ -82,5 +82,5 @@ func newSettings(c Config) (settings, error) {
 
 // backoff returns how long to wait after so many failures in a row (from 1).
 func backoff(failures int) time.Duration {
-	return time.Duration(min(float64(250*time.Millisecond)*math.Pow(2, float64(failures-1)), float64(5*time.Second)))
+	return flow.Backoff(failures, 250*time.Millisecond, 5*time.Second, 0)
 }

@@ -61,7 +61,7 @@ func (q *queue) ended(j *job, o Outcome, now time.Time, random float64) {
 			q.bury(l, ClassExhausted, fmt.Sprintf("%d attempts have failed, the last one because: %s", m.tries, o.Reason))
 			break
 		}
-		wait := backoff(max(m.failed, 1), q.options.InitialBackoff, q.options.MaxBackoff, random)
+		wait := Backoff(max(m.failed, 1), q.options.InitialBackoff, q.options.MaxBackoff, random)
 		q.again(l, now.Add(max(wait, min(o.RetryAfter, q.options.MaxDelay))))
 	case Canceled:
 		m.tries--

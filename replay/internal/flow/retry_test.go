@@ -15,10 +15,10 @@ import (
 func TestBackoff(t *testing.T) {
 	for n, want := range map[int]time.Duration{1: 500, 2: 1000, 3: 2000, 7: 32_000, 8: 60_000, 20: 60_000, 5000: 60_000} {
 		want *= time.Millisecond
-		if got := backoff(n, 500*time.Millisecond, time.Minute, 0); got != want {
+		if got := Backoff(n, 500*time.Millisecond, time.Minute, 0); got != want {
 			t.Errorf("backoff %d = %v, want %v", n, got, want)
 		}
-		if got := backoff(n, 500*time.Millisecond, time.Minute, 1); got != want/2 {
+		if got := Backoff(n, 500*time.Millisecond, time.Minute, 1); got != want/2 {
 			t.Errorf("backoff %d = %v at least, want %v", n, got, want/2)
 		}
 	}
