@@ -54,7 +54,8 @@ func benchmarkCollect(b *testing.B, c Config) {
 				{Name: "x-forwarded-for", Value: "192.0.2.1"}, {Name: "x-forwarded-proto", Value: "https"},
 			},
 		}
-		batch.Add(&rec, [][]byte{body[:512]})
+		rec.Body = body[:512]
+		batch.Add(rec.Parts())
 	}
 	b.SetBytes(perBatch * 512)
 	b.ReportAllocs()

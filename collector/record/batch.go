@@ -104,20 +104,15 @@ func (b *Batch) Reset() {
 func (b *Batch) Cap() int { return cap(b.buf) }
 
 // Size returns by how much Add would lengthen a batch.
-func Size(r *Record, body [][]byte) int {
-	return sizeBytes(fieldBatchRecords, r.size(total(body)))
-}
+func Size(p Parts) int { return sizeBytes(fieldBatchRecords, p.size()) }
 
-// Add appends a record whose body is the concatenation of body; r.Body is not looked at.
-func (b *Batch) Add(r *Record, body [][]byte) {
-	b.grow(Size(r, body))
-	n := total(body)
+// Add appends a record.
+func (b *Batch) Add(p Parts) {
+	n := p.size()
+	b.grow(sizeBytes(fieldBatchRecords, n))
 	b.buf = protowire.AppendTag(b.buf, fieldBatchRecords, protowire.BytesType)
-	b.buf = protowire.AppendVarint(b.buf, uint64(r.size(n)))
-	b.buf = r.appendHead(b.buf, n)
-	for _, chunk := range body {
-		b.buf = append(b.buf, chunk...)
-	}
+	b.buf = protowire.AppendVarint(b.buf, uint64(n))
+	b.buf = p.append(b.buf)
 	b.records++
 }
 

@@ -35,75 +35,81 @@ const (
 	fieldHeaderValue protowire.Number = 2
 )
 
-// size returns the length of the encoded record whose body has bodyLen bytes; r.Body is not looked at.
-func (r *Record) size(bodyLen int) int {
-	n := sizeBytes(fieldID, len(r.ID)) + protowire.SizeTag(fieldReceived) + protowire.SizeFixed64() +
-		sizeText(fieldRoute, r.Route) + sizeText(fieldTopic, r.Topic) + sizeText(fieldMethod, r.Method) +
-		sizeText(fieldScheme, r.Scheme) + sizeText(fieldAuthority, r.Authority) + sizeText(fieldPath, r.Path) +
-		sizeText(fieldSource, r.Source) + sizeNumber(fieldAck, uint64(r.Ack)) +
-		sizeNumber(fieldMirrored, protowire.EncodeBool(r.Mirrored))
-	if r.Key != nil {
-		n += sizeBytes(fieldKey, len(r.Key))
-	}
-	for _, h := range r.Headers {
-		n += sizeBytes(fieldHeaders, h.size())
-	}
-	for _, h := range r.Trailers {
-		n += sizeBytes(fieldTrailers, h.size())
-	}
-	if bodyLen > 0 {
-		n += sizeBytes(fieldBody, bodyLen)
-	}
-	return n
-}
-
-func (h *Header) size() int {
-	return sizeText(fieldHeaderName, h.Name) + sizeText(fieldHeaderValue, h.Value)
-}
-
-// appendHead appends everything but the body's bytes, which must follow; bodyLen is their number. The body
-// is the last field so that it can be copied from where it lies straight into the message.
-func (r *Record) appendHead(dst []byte, bodyLen int) []byte {
-	dst = protowire.AppendTag(dst, fieldID, protowire.BytesType)
-	dst = protowire.AppendBytes(dst, r.ID[:])
-	dst = protowire.AppendTag(dst, fieldReceived, protowire.Fixed64Type)
+// AppendHead appends what is known of a record when a request's headers have arrived: everything but its ID, trailers
+// and body.
+func (r *Record) AppendHead(dst []byte) []byte {
+	dst = appendTag(dst, fieldReceived, protowire.Fixed64Type)
 	dst = protowire.AppendFixed64(dst, uint64(r.Received.UnixNano()))
 	dst = appendText(dst, fieldRoute, r.Route)
 	dst = appendNumber(dst, fieldAck, uint64(r.Ack))
 	dst = appendText(dst, fieldTopic, r.Topic)
 	if r.Key != nil {
-		dst = protowire.AppendTag(dst, fieldKey, protowire.BytesType)
-		dst = protowire.AppendBytes(dst, r.Key)
+		dst = append(appendLength(appendTag(dst, fieldKey, protowire.BytesType), len(r.Key)), r.Key...)
 	}
 	dst = appendText(dst, fieldMethod, r.Method)
 	dst = appendText(dst, fieldScheme, r.Scheme)
 	dst = appendText(dst, fieldAuthority, r.Authority)
 	dst = appendText(dst, fieldPath, r.Path)
 	dst = appendText(dst, fieldSource, r.Source)
-	dst = appendHeaders(dst, fieldHeaders, r.Headers)
-	dst = appendHeaders(dst, fieldTrailers, r.Trailers)
 	dst = appendNumber(dst, fieldMirrored, protowire.EncodeBool(r.Mirrored))
-	if bodyLen > 0 {
-		dst = protowire.AppendTag(dst, fieldBody, protowire.BytesType)
-		dst = protowire.AppendVarint(dst, uint64(bodyLen))
+	for _, h := range r.Headers {
+		dst = appendHeader(dst, fieldHeaders, h)
 	}
 	return dst
 }
 
-func appendHeaders(dst []byte, field protowire.Number, headers []Header) []byte {
-	for i := range headers {
-		h := &headers[i]
-		dst = protowire.AppendTag(dst, field, protowire.BytesType)
-		dst = protowire.AppendVarint(dst, uint64(h.size()))
-		dst = appendText(dst, fieldHeaderName, h.Name)
-		dst = appendText(dst, fieldHeaderValue, h.Value)
+// AppendTrailer appends a trailer to what AppendHead has made.
+func AppendTrailer(dst []byte, h Header) []byte { return appendHeader(dst, fieldTrailers, h) }
+
+func appendHeader(dst []byte, field protowire.Number, h Header) []byte {
+	dst = appendTag(dst, field, protowire.BytesType)
+	dst = appendLength(dst, sizeText(fieldHeaderName, h.Name)+sizeText(fieldHeaderValue, h.Value))
+	dst = appendText(dst, fieldHeaderName, h.Name)
+	return appendText(dst, fieldHeaderValue, h.Value)
+}
+
+// Parts are a record in the pieces in which a filter has it.
+type Parts struct {
+	ID   ID
+	Head []byte   // of AppendHead and AppendTrailer
+	Body [][]byte // its concatenation is the body
+}
+
+// Parts returns the record in pieces.
+func (r *Record) Parts() Parts {
+	head := r.AppendHead(nil)
+	for _, t := range r.Trailers {
+		head = AppendTrailer(head, t)
+	}
+	return Parts{r.ID, head, [][]byte{r.Body}}
+}
+
+// size returns the length of the encoded record.
+func (p *Parts) size() int {
+	n := sizeBytes(fieldID, len(p.ID)) + len(p.Head)
+	if body := total(p.Body); body > 0 {
+		n += sizeBytes(fieldBody, body)
+	}
+	return n
+}
+
+// append appends the encoded record. The order of fields is free in protobuf; the body is the last one.
+func (p *Parts) append(dst []byte) []byte {
+	dst = append(appendLength(appendTag(dst, fieldID, protowire.BytesType), len(p.ID)), p.ID[:]...)
+	dst = append(dst, p.Head...)
+	if body := total(p.Body); body > 0 {
+		dst = appendLength(appendTag(dst, fieldBody, protowire.BytesType), body)
+		for _, chunk := range p.Body {
+			dst = append(dst, chunk...)
+		}
 	}
 	return dst
 }
 
 // Append appends the encoded record.
 func (r *Record) Append(dst []byte) []byte {
-	return append(r.appendHead(dst, len(r.Body)), r.Body...)
+	p := r.Parts()
+	return p.append(dst)
 }
 
 // usualHeaders is how many headers most requests have at most: room for them is made at once.
@@ -267,8 +273,7 @@ func appendNumber(dst []byte, field protowire.Number, v uint64) []byte {
 	if v == 0 {
 		return dst
 	}
-	dst = protowire.AppendTag(dst, field, protowire.VarintType)
-	return protowire.AppendVarint(dst, v)
+	return protowire.AppendVarint(appendTag(dst, field, protowire.VarintType), v)
 }
 
 func sizeText(field protowire.Number, s string) int {
@@ -282,8 +287,20 @@ func appendText(dst []byte, field protowire.Number, s string) []byte {
 	if s == "" {
 		return dst
 	}
-	dst = protowire.AppendTag(dst, field, protowire.BytesType)
-	return protowire.AppendString(dst, s)
+	return append(appendLength(appendTag(dst, field, protowire.BytesType), len(s)), s...)
+}
+
+// appendTag appends a tag, which is one byte: every field number here is below 16.
+func appendTag(dst []byte, field protowire.Number, typ protowire.Type) []byte {
+	return append(dst, byte(protowire.EncodeTag(field, typ)))
+}
+
+// appendLength is protowire's AppendVarint, faster for what is short, as most of a record's fields are.
+func appendLength(dst []byte, n int) []byte {
+	if n < 1<<7 {
+		return append(dst, byte(n))
+	}
+	return protowire.AppendVarint(dst, uint64(n))
 }
 
 // text views bytes as a string without copying them: whoever parses promises that they do not change.

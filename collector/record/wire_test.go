@@ -84,8 +84,8 @@ func TestRecordIsTheGeneratedMessage(t *testing.T) {
 	for seed := range uint64(500) {
 		r := sample(seed)
 		raw := r.Append(nil)
-		if len(raw) != r.size(len(r.Body)) {
-			t.Fatalf("seed %d: %d bytes, size said %d", seed, len(raw), r.size(len(r.Body)))
+		if p := r.Parts(); len(raw) != p.size() {
+			t.Fatalf("seed %d: %d bytes, size said %d", seed, len(raw), p.size())
 		}
 
 		var generated collectpb.Record
@@ -140,9 +140,11 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 			before := b.Len()
 			cut := len(r.Body) / 3
 			body := [][]byte{r.Body[:cut], nil, r.Body[cut:]}
-			b.Add(&r, body)
-			if before > 0 && b.Len()-before != Size(&r, body) {
-				t.Fatalf("seed %d: grew by %d, Size said %d", seed, b.Len()-before, Size(&r, body))
+			p := r.Parts()
+			p.Body = body
+			b.Add(p)
+			if before > 0 && b.Len()-before != Size(p) {
+				t.Fatalf("seed %d: grew by %d, Size said %d", seed, b.Len()-before, Size(p))
 			}
 			want.Records = append(want.Records, toProto(&r))
 			raws = append(raws, r.Append(nil))
@@ -176,7 +178,7 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 		var used, fresh Batch
 		for seed := range uint64(20) {
 			r := sample(seed)
-			used.Add(&r, [][]byte{r.Body})
+			used.Add(r.Parts())
 		}
 		used.Message(Head{math.MaxUint64, true, math.MaxUint64})
 		memory := used.Cap()
@@ -185,8 +187,8 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 			t.Errorf("%d bytes, %d records after Reset", used.Len(), used.Records())
 		}
 		r := sample(99)
-		used.Add(&r, [][]byte{r.Body})
-		fresh.Add(&r, [][]byte{r.Body})
+		used.Add(r.Parts())
+		fresh.Add(r.Parts())
 		if used.Len() != fresh.Len() || !bytes.Equal(used.Message(Head{Sequence: 1}), fresh.Message(Head{Sequence: 1})) {
 			t.Error("differs from a batch in fresh memory")
 		}
@@ -298,7 +300,7 @@ func FuzzWire(f *testing.F) {
 		r := sample(seed)
 		f.Add(r.Append(nil))
 		var b Batch
-		b.Add(&r, [][]byte{r.Body})
+		b.Add(r.Parts())
 		b.AddAnswered(Answered{"leads", LevelMemory, seed})
 		f.Add(bytes.Clone(b.Message(Head{seed + 1, seed%2 == 0, seed})))
 	}

@@ -305,7 +305,7 @@ func messageOf(level record.Level, sequence uint64, redelivered bool, route stri
 	for range records {
 		r := sample(route, body)
 		r.Ack = level
-		b.Add(r, [][]byte{r.Body})
+		b.Add(r.Parts())
 	}
 	b.AddAnswered(record.Answered{Route: route, Level: level, Answers: uint64(records)})
 	return b.Message(record.Head{Sequence: sequence, Redelivered: redelivered})
@@ -465,7 +465,7 @@ func asking(level record.Level) *record.Record {
 func mixed(records ...*record.Record) []byte {
 	var b record.Batch
 	for _, r := range records {
-		b.Add(r, [][]byte{r.Body})
+		b.Add(r.Parts())
 	}
 	return b.Message(record.Head{Sequence: 5})
 }

@@ -1,13 +1,17 @@
 package plugin
 
 import (
+	"bytes"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
 	"github.com/marceloboeira/crowd/collector/record"
+	"github.com/marceloboeira/crowd/filter/internal/abi"
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // Headers of answers.
@@ -18,19 +22,66 @@ const (
 
 const jsonType = "application/json;charset=UTF-8"
 
+// reply is a route's answer as the host takes it. From one record to the next only the id differs, and that is always
+// as long.
+type reply struct {
+	headers, body     []byte
+	inHeaders, inBody []int // where the id stands
+}
+
+func newReply(rule *route.Rule, level record.Level) *reply {
+	placeholder := record.NewID(time.Now()).String()
+	var headers [][2]string
+	if rule.ContentType != "" {
+		headers = append(headers, [2]string{"content-type", rule.ContentType})
+	}
+	headers = append(headers, [2]string{RecordIDHeader, placeholder}, [2]string{AckHeader, level.String()})
+	for _, h := range rule.Headers {
+		headers = append(headers, [2]string{h.Name, string(h.Value.With(placeholder))})
+	}
+	r := &reply{headers: abi.AppendHeaderMap(nil, headers), body: slices.Clone(rule.Body.With(placeholder))}
+	r.inHeaders, r.inBody = indices(r.headers, placeholder), indices(r.body, placeholder)
+	return r
+}
+
+// indices returns where text stands in b.
+func indices(b []byte, text string) (at []int) {
+	for from := 0; ; {
+		i := bytes.Index(b[from:], []byte(text))
+		if i < 0 {
+			return at
+		}
+		at = append(at, from+i)
+		from += i + len(text)
+	}
+}
+
+// write puts an id in its places.
+func (r *reply) write(id record.ID) {
+	first := r.inHeaders[0]
+	text := id.AppendText(r.headers[first:first])
+	for _, i := range r.inHeaders[1:] {
+		copy(r.headers[i:], text)
+	}
+	for _, i := range r.inBody {
+		copy(r.body[i:], text)
+	}
+}
+
 // answer gives the route's answer: the record has reached the level.
 func (r *request) answer(level record.Level) {
-	id := r.id.String()
-	headers := make([][2]string, 0, 3+len(r.rule.Headers))
-	if r.rule.ContentType != "" {
-		headers = append(headers, [2]string{"content-type", r.rule.ContentType})
+	level = min(level, record.LevelKafka)
+	reply := r.route.replies[level]
+	if reply == nil {
+		reply = newReply(r.rule, level)
+		r.route.replies[level] = reply
 	}
-	headers = append(headers, [2]string{RecordIDHeader, id}, [2]string{AckHeader, level.String()})
-	for _, h := range r.rule.Headers {
-		headers = append(headers, [2]string{h.Name, string(h.Value.With(id))})
-	}
+	reply.write(r.id)
 	r.plugin.vm.metrics.answered.add()
-	r.respond(uint32(r.rule.Status), headers, r.rule.Body.With(id))
+	r.answered = true
+	if err := abi.Answer(uint32(r.rule.Status), reply.headers, reply.body); err != nil {
+		r.answerFails(err)
+	}
 }
 
 // answerShed says that there is no room.
@@ -92,6 +143,10 @@ func (r *request) answerFailed(err error) {
 func (r *request) respond(status uint32, headers [][2]string, body []byte) {
 	r.answered = true
 	if err := proxywasm.SendHttpResponse(status, headers, body, -1); err != nil {
-		proxywasm.LogErrorf("crowd: cannot answer a request of route %s: %v", r.rule.Name, err)
+		r.answerFails(err)
 	}
+}
+
+func (r *request) answerFails(err error) {
+	proxywasm.LogErrorf("crowd: cannot answer a request of route %s: %v", r.rule.Name, err)
 }

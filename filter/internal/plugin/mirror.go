@@ -3,7 +3,6 @@ package plugin
 import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
-	"github.com/marceloboeira/crowd/collector/record"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
 	"github.com/marceloboeira/crowd/xds/route"
 )
@@ -46,7 +45,7 @@ func (r *request) mirrorHeaders(match *route.Request, endOfStream bool) {
 
 // mirrorBody copies a chunk.
 func (r *request) mirrorBody(bytes int, endOfStream bool) {
-	if err := r.keep(bytes); err != nil {
+	if err := r.keep(bytes, endOfStream); err != nil {
 		r.skipUnreadable(err)
 		return
 	}
@@ -70,7 +69,6 @@ func (r *request) mirrored(whole bool) {
 		r.skip(skippedTooLarge)
 		return
 	case r.refusal == uplink.Taken && whole:
-		r.record.ID = record.NewID(r.record.Received)
 		r.refusal = r.add(nil)
 	}
 	switch {

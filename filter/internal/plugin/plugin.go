@@ -127,8 +127,9 @@ func property(path ...string) string {
 
 // usedRoute is what goes with a rule of a table.
 type usedRoute struct {
-	uplink *uplink.Route
-	limit  *bucket // nil: none
+	uplink  *uplink.Route
+	limit   *bucket                       // nil: none
+	replies [record.LevelKafka + 1]*reply // by the level that the record has reached, as far as they have been given
 }
 
 // route returns what goes with a rule of p's table.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -26,9 +25,11 @@ type request struct {
 
 	rule     *route.Rule // nil: not ours, goes on untouched
 	route    *usedRoute
+	received time.Time
 	id       record.ID // given when the request is whole
-	record   record.Record
+	head     []byte    // of the record
 	chunks   [][]byte
+	first    [1][]byte      // memory for chunks, which is most often one
 	size     int            // bytes of body that have arrived
 	reserved int            // bytes that the uplink has made room for
 	refusal  uplink.Refusal // there was no room: the rest is drained, then the request is shed
@@ -42,7 +43,9 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	if r.plugin.table == nil {
 		return types.ActionContinue
 	}
-	headers, err := proxywasm.GetHttpRequestHeaders()
+	vm := r.plugin.vm
+	headers, err := abi.RequestHeaders(vm.headers[:0])
+	vm.headers = headers
 	if err != nil {
 		proxywasm.LogErrorf("crowd: request passed untouched, its headers cannot be read: %v", err)
 		return types.ActionContinue
@@ -88,28 +91,29 @@ func (r *request) takeToken() time.Duration {
 	return r.route.limit.take(r.plugin.vm.now())
 }
 
-// capture notes what the headers say.
+// capture notes what the headers say. They are lent, so that is encoded at once.
 func (r *request) capture(match *route.Request) {
-	r.record = record.Record{
-		Received: time.Now(), Route: r.rule.Name, Ack: r.route.uplink.Level(), Topic: r.rule.Topic, Key: r.rule.Key(match),
-		Method: match.Method, Authority: match.Authority, Path: match.Path,
-		Headers: make([]record.Header, 0, len(match.Headers)),
-		Source:  property("source", "address"), Mirrored: r.rule.Mode == route.ModeMirror,
+	vm := r.plugin.vm
+	r.received = abi.Now()
+	said := record.Record{
+		Received: r.received, Route: r.rule.Name, Ack: r.route.uplink.Level(), Topic: r.rule.Topic, Key: r.rule.Key(match),
+		Method: match.Method, Authority: match.Authority, Path: match.Path, Headers: vm.recorded[:0],
+		Source: abi.SourceAddress(), Mirrored: r.rule.Mode == route.ModeMirror,
 	}
-	cost := len(r.record.Key)
 	for _, h := range match.Headers {
-		cost += len(h[0]) + len(h[1]) + pieceOverhead
 		switch {
 		case h[0] == ":scheme":
-			r.record.Scheme = h[1]
-		case !strings.HasPrefix(h[0], ":") && r.rule.Records(h[0]):
-			r.record.Headers = append(r.record.Headers, record.Header{Name: h[0], Value: h[1]})
+			said.Scheme = h[1]
+		case h[0] != "" && h[0][0] != ':' && r.rule.Records(h[0]):
+			said.Headers = append(said.Headers, record.Header{Name: h[0], Value: h[1]})
 		}
 	}
-	r.reserve(cost)
+	vm.recorded = said.Headers
+	r.head = said.AppendHead(vm.spareHead())
+	r.reserve(cap(r.head) + pieceOverhead)
 }
 
-// pieceOverhead is more than what a header or a chunk of a body costs in memory beyond its bytes.
+// pieceOverhead is more than what a head or a chunk of a body costs in memory beyond its bytes.
 const pieceOverhead = 64
 
 // reserve makes room for n bytes, or gives up the request's content.
@@ -153,7 +157,7 @@ func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 		return stopAndDrop
 	}
 	if r.limited == 0 {
-		if err := r.keep(bytes); err != nil {
+		if err := r.keep(bytes, endOfStream); err != nil {
 			r.answerFailed(err)
 			return stopAndDrop
 		}
@@ -169,14 +173,15 @@ func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 // smallChunk is the size up to which chunks are put together, lest a body in tiny frames costs many times its size.
 const smallChunk = 4 << 10
 
-// keep takes a chunk out of Envoy's memory, while there is room.
-func (r *request) keep(bytes int) error {
+// keep takes a chunk out of Envoy's memory, while there is room. The last one goes to the uplink before anything else
+// happens, so it need not be kept for longer than it is lent.
+func (r *request) keep(bytes int, last bool) error {
 	if bytes == 0 {
 		return nil
 	}
 	r.size += bytes
-	last := len(r.chunks) - 1
-	joins := last >= 0 && len(r.chunks[last])+bytes <= smallChunk
+	before := len(r.chunks) - 1
+	joins := before >= 0 && len(r.chunks[before])+bytes <= smallChunk
 	cost := bytes
 	if !joins {
 		cost += pieceOverhead
@@ -184,17 +189,26 @@ func (r *request) keep(bytes int) error {
 	if r.size > r.rule.MaxBody || !r.reserve(cost) {
 		return nil
 	}
-	chunk, err := proxywasm.GetHttpRequestBody(0, bytes)
-	if err != nil {
-		return err
+	take := abi.RequestBody
+	if !joins && !last {
+		take = ownRequestBody
 	}
-	if joins {
-		r.chunks[last] = append(r.chunks[last], chunk...)
-	} else {
+	chunk, err := take(bytes)
+	switch {
+	case err != nil:
+		return err
+	case joins:
+		r.chunks[before] = append(r.chunks[before], chunk...)
+	case before < 0:
+		r.chunks = append(r.first[:0], chunk)
+	default:
 		r.chunks = append(r.chunks, chunk)
 	}
 	return nil
 }
+
+// ownRequestBody returns the chunk in memory of its own.
+func ownRequestBody(n int) ([]byte, error) { return proxywasm.GetHttpRequestBody(0, n) }
 
 // OnHttpRequestTrailers ends a request that has trailers.
 func (r *request) OnHttpRequestTrailers(int) types.Action {
@@ -224,7 +238,7 @@ func (r *request) keepTrailers() error {
 	}
 	for _, t := range trailers {
 		if r.rule.Records(t[0]) {
-			r.record.Trailers = append(r.record.Trailers, record.Header{Name: t[0], Value: t[1]})
+			r.head = record.AppendTrailer(r.head, record.Header{Name: t[0], Value: t[1]})
 		}
 	}
 	return nil
@@ -238,9 +252,7 @@ func (r *request) finish() {
 	}
 	var waiter uplink.Waiter
 	if r.refusal == uplink.Taken {
-		r.id = record.NewID(r.record.Received)
-		r.record.ID = r.id
-		if r.record.Ack != record.LevelMemory {
+		if r.route.uplink.Level() != record.LevelMemory {
 			waiter = r
 			r.wait(true)
 		}
@@ -260,7 +272,8 @@ func (r *request) finish() {
 func (r *request) add(waiter uplink.Waiter) uplink.Refusal {
 	reserved := r.reserved
 	r.reserved = 0
-	return r.plugin.link.uplink.Add(r.route.uplink, &r.record, r.chunks, reserved, waiter)
+	r.id = record.NewID(r.received)
+	return r.plugin.link.uplink.Add(r.route.uplink, record.Parts{ID: r.id, Head: r.head, Body: r.chunks}, reserved, waiter)
 }
 
 // wait begins or ends the wait.
@@ -300,7 +313,8 @@ func (r *request) forget() {
 	if r.reserved > 0 {
 		r.plugin.link.uplink.Release(r.reserved)
 	}
-	r.chunks, r.record, r.reserved = nil, record.Record{}, 0
+	r.plugin.vm.keepHead(r.head)
+	r.chunks, r.head, r.reserved = nil, nil, 0
 }
 
 // OnHttpStreamDone is the end of every request, also of one whose client left in the middle.

@@ -28,7 +28,12 @@ type VM struct {
 	links   []*link
 	buckets map[bucketKey]*bucket // of the rate limits that requests have met
 	waiting int                   // requests
-	leftAt  time.Duration         // when the last of them began to leave
+	heads   [][]byte              // empty, with memory to use again
+
+	// What is lent while a request's headers are looked at; memory to use again.
+	headers  [][2]string
+	recorded []record.Header
+	leftAt   time.Duration // when the last of them began to leave
 
 	opening   *link         // whose uplink is opening a stream right now
 	stillborn uplink.Stream // ended before the call that opened it was over
@@ -40,6 +45,31 @@ func NewVM() *VM { return &VM{began: time.Now(), buckets: map[bucketKey]*bucket{
 // NewPluginContext begins a plugin context.
 func (v *VM) NewPluginContext(id uint32) types.PluginContext {
 	return &plugin{vm: v, id: id}
+}
+
+// Memory for heads of records that is kept: as many as requests may well be under way, of a usual size.
+const (
+	usualHead     = 1 << 10
+	largestHead   = 4 << 10
+	maxSpareHeads = 256
+)
+
+// spareHead returns memory for a record's head; see keepHead.
+func (v *VM) spareHead() []byte {
+	last := len(v.heads) - 1
+	if last < 0 {
+		return make([]byte, 0, usualHead)
+	}
+	head := v.heads[last]
+	v.heads = v.heads[:last]
+	return head
+}
+
+// keepHead takes the memory of a head that nobody needs any more.
+func (v *VM) keepHead(head []byte) {
+	if cap(head) > 0 && cap(head) <= largestHead && len(v.heads) < maxSpareHeads {
+		v.heads = append(v.heads, head[:0])
+	}
 }
 
 // now is the uplinks' clock.

@@ -22,21 +22,21 @@ func BenchmarkAdd(b *testing.B) {
 	h := &sink{}
 	u := New(config(), h, &Stats{})
 	route := u.Route("leads", "leads", record.LevelMemory, 0)
-	r := &record.Record{
+	r := (&record.Record{
 		ID: record.NewID(time.Unix(1, 0)), Received: time.Unix(1, 0), Route: "leads", Topic: "leads", Method: "POST",
 		Scheme: "https", Authority: "shop.example", Path: "/leads", Source: "10.0.0.1:1234",
 		Headers: []record.Header{{Name: "content-type", Value: "application/json"}, {Name: "content-length", Value: "512"}},
-	}
-	body := [][]byte{make([]byte, 512)}
+		Body:    make([]byte, 512),
+	}).Parts()
 	raw, err := proto.Marshal(welcome(1 << 20))
 	if err != nil {
 		b.Fatal(err)
 	}
-	u.Add(route, r, body, 0, nil)
+	u.Add(route, r, 0, nil)
 	u.Received(1, raw)
 	b.ReportAllocs()
 	for n := 0; b.Loop(); n++ {
-		if u.Add(route, r, body, 0, nil) != Taken {
+		if u.Add(route, r, 0, nil) != Taken {
 			b.Fatal("refused")
 		}
 		if n%100 == 99 {

@@ -380,14 +380,14 @@ func TestAFullCollectorTakesNobodysPlace(t *testing.T) {
 	h.hear(1, welcomeOf("a", 1<<20))
 	h.hear(2, welcomeOf("b", 1<<20))
 	h.nextProbe = 0
-	h.must(1)
+	h.Tick(h.now)
 	h.hear(3, welcomeOf("c", 0))
 	if h.find(1).leaving || h.find(2).leaving || h.find(3) != nil {
 		t.Error("a collector without room has taken the place of one that has")
 	}
 	h.hear(1, window(0))
 	h.nextProbe = 0
-	h.must(1)
+	h.Tick(h.now)
 	h.hear(4, welcomeOf("d", 1<<20))
 	if !h.find(1).leaving || h.find(2).leaving {
 		t.Error("another one than that without room has gone")

@@ -406,13 +406,14 @@ func simulate(seed uint64) error {
 			route := routes[rnd.IntN(len(routes))]
 			r := &record.Record{
 				ID: record.NewID(time.Unix(1, 0)), Route: route.answered.Route, Topic: route.lane.topic, Ack: route.answered.Level,
+				Body: make([]byte, n),
 			}
 			var waits Waiter
 			c := &client{world: w, id: r.ID, asks: r.Ack, until: u.now + patience}
 			if r.Ack != record.LevelMemory {
 				w.waiting[c], waits = true, c
 			}
-			if u.Add(route, r, [][]byte{make([]byte, n)}, n, waits) == Taken {
+			if u.Add(route, r.Parts(), n, waits) == Taken {
 				taken[r.ID] = true
 				if waits == nil {
 					w.answered++
@@ -442,7 +443,7 @@ func simulate(seed uint64) error {
 			return fmt.Errorf("lane %v: %d bytes and %d batches after all is done", l.laneKey, l.held, l.inflight)
 		}
 	}
-	if refusal := u.Add(routes[0], &record.Record{Topic: "leads"}, nil, 0, nil); refusal != Taken {
+	if refusal := u.Add(routes[0], (&record.Record{Topic: "leads"}).Parts(), 0, nil); refusal != Taken {
 		return fmt.Errorf("a record is refused (%v) after a minute of calm: %+v", refusal, *u.stats)
 	}
 	for id := range taken {

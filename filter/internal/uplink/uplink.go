@@ -187,13 +187,12 @@ func (u *Uplink) Release(n int) {
 	}
 }
 
-// Add takes a whole record of a route, whose body is the concatenation of the chunks and for which `reserved` bytes
-// were reserved; they are given back, whatever the outcome. When the record is taken, the uplink answers for it from
-// now on. Without a waiter the request must be answered now, which is counted already; a waiter is told later, but
-// possibly before Add returns.
-func (u *Uplink) Add(route *Route, r *record.Record, body [][]byte, reserved int, waiter Waiter) Refusal {
+// Add takes a whole record of a route, which it copies, and for which `reserved` bytes were reserved; they are given
+// back, whatever the outcome. When the record is taken, the uplink answers for it from now on. Without a waiter the request
+// must be answered now, which is counted already; a waiter is told later, but possibly before Add returns.
+func (u *Uplink) Add(route *Route, r record.Parts, reserved int, waiter Waiter) Refusal {
 	u.Release(reserved)
-	size := record.Size(r, body)
+	size := record.Size(r)
 	l := route.lane
 	if l.pending.Records() > 0 && l.pending.Len()+size > u.config.MaxBatchBytes {
 		l.seal()
@@ -209,7 +208,7 @@ func (u *Uplink) Add(route *Route, r *record.Record, body [][]byte, reserved int
 	if l.pending == nil {
 		l.pending = &batch{Batch: u.spareBatch(), lane: l}
 	}
-	l.pending.Add(r, body)
+	l.pending.Add(r)
 	if waiter == nil {
 		u.answered(route)
 	} else {
@@ -217,7 +216,9 @@ func (u *Uplink) Add(route *Route, r *record.Record, body [][]byte, reserved int
 	}
 	u.count(l.pending)
 	u.activate(l)
-	u.run(func() {})
+	if l.next(u.config.MaxBatchBytes) != nil {
+		u.run(func() {})
+	}
 	return Taken
 }
 

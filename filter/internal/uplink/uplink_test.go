@@ -125,9 +125,10 @@ func startWith(t *testing.T, c Config) *harness {
 func (h *harness) add(bodyBytes int) Refusal { return h.addTo(h.route, bodyBytes, nil) }
 
 func (h *harness) addTo(r *Route, bodyBytes int, w Waiter) Refusal {
-	return h.Add(r, &record.Record{
+	return h.Add(r, (&record.Record{
 		ID: record.NewID(time.Unix(1, 0)), Route: r.answered.Route, Topic: r.lane.topic, Ack: r.answered.Level,
-	}, [][]byte{make([]byte, bodyBytes)}, 0, w)
+		Body: make([]byte, bodyBytes),
+	}).Parts(), 0, w)
 }
 
 func (h *harness) must(bodyBytes int) {

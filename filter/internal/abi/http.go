@@ -1,0 +1,58 @@
+package abi
+
+import (
+	"encoding/binary"
+	"unsafe"
+)
+
+// The calls for what every request needs. The SDK has most of them, and has the host put what it gives into memory that is
+// allocated for each call. These have it put into memory that is always the same, warm and no work for the garbage
+// collector; what does not fit is allocated.
+//
+//	RequestHeaders(dst) (headers, error)    lent until the next call of RequestHeaders or RequestBody
+//	RequestBody(n) (chunk, error)           lent likewise
+//	SourceAddress() (address)               lent until its next call
+//	Answer(status, headers, body) error     the host copies
+//	Now() time
+
+// AppendHeaderMap appends headers in the form in which they pass between a module and its host (proxy-wasm ABI 0.2.1):
+//
+//	| count uint32 | name length uint32 | value length uint32 | ... | name | 0 | value | 0 | ... |
+//
+// All numbers are little-endian.
+func AppendHeaderMap(dst []byte, headers [][2]string) []byte {
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(headers)))
+	for _, h := range headers {
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(h[0])))
+		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(h[1])))
+	}
+	for _, h := range headers {
+		dst = append(append(dst, h[0]...), 0)
+		dst = append(append(dst, h[1]...), 0)
+	}
+	return dst
+}
+
+// parseHeaderMap appends what AppendHeaderMap has made to dst, and reports whether it is well-formed. Names and values point
+// into raw.
+func parseHeaderMap(dst [][2]string, raw []byte) ([][2]string, bool) {
+	if len(raw) < 4 {
+		return dst, false
+	}
+	count, lengths := uint64(binary.LittleEndian.Uint32(raw)), raw[4:]
+	if uint64(len(lengths)) < 8*count {
+		return dst, false
+	}
+	rest := lengths[8*count:]
+	for ; count > 0; count-- {
+		name, value := uint64(binary.LittleEndian.Uint32(lengths)), uint64(binary.LittleEndian.Uint32(lengths[4:]))
+		if uint64(len(rest)) < name+1+value+1 {
+			return dst, false
+		}
+		dst = append(dst, [2]string{text(rest[:name]), text(rest[name+1 : name+1+value])})
+		lengths, rest = lengths[8:], rest[name+1+value+1:]
+	}
+	return dst, true
+}
+
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
