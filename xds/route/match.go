@@ -47,9 +47,8 @@ func (t *Table) Match(r *Request) *Rule {
 
 // pathOf returns a path without query and fragment.
 func pathOf(path string) string {
-	if end := strings.IndexAny(path, "?#"); end >= 0 {
-		return path[:end]
-	}
+	path, _, _ = strings.Cut(path, "?")
+	path, _, _ = strings.Cut(path, "#")
 	return path
 }
 

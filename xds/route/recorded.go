@@ -5,6 +5,7 @@ import "strings"
 // names is a compiled list of RecordHeaders.
 type names struct {
 	exact    map[string]bool
+	lengths  uint64 // of those, a bit for each, the last one for all from there on: most names are told by it
 	prefixes []string
 }
 
@@ -17,13 +18,16 @@ func compileNames(list []string) names {
 			n.prefixes = append(n.prefixes, prefix)
 		} else {
 			n.exact[prefix] = true
+			n.lengths |= lengthBit(prefix)
 		}
 	}
 	return n
 }
 
-func (n names) has(name string) bool {
-	if n.exact[name] {
+func lengthBit(name string) uint64 { return 1 << min(len(name), 63) }
+
+func (n *names) has(name string) bool {
+	if n.lengths&lengthBit(name) != 0 && n.exact[name] {
 		return true
 	}
 	for _, prefix := range n.prefixes {
@@ -49,7 +53,7 @@ func compileRecorded(h RecordHeaders) recorded {
 	return r
 }
 
-func (r recorded) has(name string) bool {
+func (r *recorded) has(name string) bool {
 	return (r.allow == nil || r.allow.has(name)) && !r.deny.has(name)
 }
 
