@@ -30,6 +30,7 @@ bin/crowd:
 
 bin/crowd.wasm:
 	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags '-s -w' -o $@ ./filter
+	go run ./filter/trim $@
 
 .PHONY: install
 install: build ## Install into $(PREFIX): bin/crowd, lib/crowd/crowd.wasm

@@ -1,6 +1,7 @@
 // Command filter is crowd's Envoy filter. It is built as a Wasm module in WASI reactor form:
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o crowd.wasm ./filter
+//	go run ./filter/trim crowd.wasm
 package main
 
 import (

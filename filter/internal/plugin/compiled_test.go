@@ -23,6 +23,7 @@ import (
 
 	"github.com/marceloboeira/crowd/collector/collectpb"
 	"github.com/marceloboeira/crowd/filter/internal/abi"
+	"github.com/marceloboeira/crowd/filter/internal/exports"
 )
 
 // buildModule compiles the filter as it is shipped, once for all tests.
@@ -39,7 +40,11 @@ var buildModule = sync.OnceValues(func() (module, error) {
 	if out, err := build.CombinedOutput(); err != nil {
 		return module{}, fmt.Errorf("%w: %s", err, out)
 	}
-	code, err := os.ReadFile(file)
+	built, err := os.ReadFile(file)
+	if err != nil {
+		return module{}, err
+	}
+	code, err := exports.Trim(built)
 	if err != nil {
 		return module{}, err
 	}
