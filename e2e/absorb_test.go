@@ -81,7 +81,7 @@ func TestTooLargeForKafka(t *testing.T) {
 	if a.err != nil || a.status != http.StatusAccepted {
 		t.Fatalf("%+v", a)
 	}
-	answers := load(t, s.gateway, "/leads", others, 8, largestBody, func(int) {})
+	answers := sendLoad(t, s.gateway, "/leads", others, 8, largestBody, func(int) {})
 	allAnswered(t, answers)
 	s.drained(others + 1)
 	verify(t, s.kafka, "leads", "/leads", answers, largestBody)
@@ -157,7 +157,7 @@ func TestTheClientLeavesInTheMiddle(t *testing.T) {
 	}
 	s.eventually("all 50 requests are abandoned", func() bool { return s.stat("crowd.abandoned") == 50 })
 	s.drained(0)
-	answers := load(t, s.gateway, "/leads", 100, 2, largestBody, func(int) {})
+	answers := sendLoad(t, s.gateway, "/leads", 100, 2, largestBody, func(int) {})
 	allAnswered(t, answers)
 	s.drained(100)
 	verify(t, s.kafka, "leads", "/leads", answers, largestBody) // fails for a record without a request's id

@@ -137,9 +137,9 @@ func newClient(http2 bool) *http.Client {
 	}
 }
 
-// load sends requests 0 to n-1 over some connections, every other one HTTP/2, and returns the answers. After
+// sendLoad sends requests 0 to n-1 over some connections, every other one HTTP/2, and returns the answers. After
 // each answer it calls progress with how many there are so far.
-func load(t testing.TB, base, path string, n, connections, largest int, progress func(done int)) []answer {
+func sendLoad(t testing.TB, base, path string, n, connections, largest int, progress func(done int)) []answer {
 	t.Helper()
 	answers := make([]answer, n)
 	var next, done atomic.Int64
@@ -169,7 +169,7 @@ func loadWhile(t testing.TB, base, path string, n, connections, largest, at int,
 	reached := make(chan struct{})
 	loaded := make(chan []answer)
 	go func() {
-		loaded <- load(t, base, path, n, connections, largest, func(done int) {
+		loaded <- sendLoad(t, base, path, n, connections, largest, func(done int) {
 			if done == at {
 				close(reached)
 			}

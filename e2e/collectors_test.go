@@ -159,7 +159,7 @@ func TestLedger(t *testing.T) {
 	s := newStack(t, absorbRoutes, 2)
 	sent := 0
 	send := func() {
-		allAnswered(t, load(t, s.gateway, "/leads", requests, 4, 1_000, func(int) {}))
+		allAnswered(t, sendLoad(t, s.gateway, "/leads", requests, 4, 1_000, func(int) {}))
 		sent += requests
 		s.drained(sent)
 	}

@@ -44,7 +44,7 @@ func TestNothingIsLostWhenRoutesChange(t *testing.T) {
 	loaded := make(chan []answer)
 	due := make(chan int, changes)
 	go func() {
-		loaded <- load(t, s.gateway, "/leads", requests, 16, 300_000, func(done int) {
+		loaded <- sendLoad(t, s.gateway, "/leads", requests, 16, 300_000, func(done int) {
 			if done%(requests/changes) == 0 {
 				due <- done
 			}
@@ -68,7 +68,7 @@ func TestNothingIsLostWhenRoutesGoBackAndForth(t *testing.T) {
 	t.Parallel()
 	const requests, changes = 2_000, 10
 	s := newStack(t, absorbRoutes, 1)
-	warm := load(t, s.gateway, "/orders/large", 10, 2, 100, func(int) {}) // so that the topics' partitions are known
+	warm := sendLoad(t, s.gateway, "/orders/large", 10, 2, 100, func(int) {}) // so that the topics' partitions are known
 	s.drained(len(warm))
 	s.kafka.Pause()
 	client := newClient(false)

@@ -3,18 +3,13 @@ package e2e
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/marceloboeira/crowd/e2e/kafka"
+	"github.com/marceloboeira/crowd/e2e/load"
 )
 
 // What is compared runs in turn, so that whatever else happens on the machine happens to both, and medians are taken.
@@ -28,8 +23,8 @@ const (
 type side struct {
 	name    string
 	pid     int
-	request func() *http.Request
-	status  int
+	address string
+	request []byte
 	// each round's CPU of Envoy, user and system, in µs per request.
 	cost []float64
 }
@@ -70,69 +65,31 @@ func median(values []float64) float64 {
 // costOf sends one round to a side and notes what it cost.
 func costOf(b *testing.B, s *side) {
 	b.Helper()
-	before := cpu(b, s.pid)
-	var left, failed atomic.Int64
-	left.Store(costRequests)
-	var all sync.WaitGroup
-	for range costConnections {
-		client := newClient(false)
-		all.Go(func() {
-			defer client.CloseIdleConnections()
-			for left.Add(-1) >= 0 {
-				response, err := client.Do(s.request())
-				if err != nil {
-					failed.Add(1)
-					continue
-				}
-				_, _ = io.Copy(io.Discard, response.Body)
-				_ = response.Body.Close()
-				if response.StatusCode != s.status {
-					failed.Add(1)
-				}
-			}
-		})
-	}
-	all.Wait()
-	if failed.Load() > 0 {
-		b.Fatalf("%s: %d requests failed", s.name, failed.Load())
-	}
-	s.cost = append(s.cost, float64((cpu(b, s.pid)-before).Microseconds())/costRequests)
-}
-
-// clockTick is USER_HZ, the unit of times in /proc, which is 100 on every architecture of Linux that Go knows.
-const clockTick = time.Second / 100
-
-// cpu returns what a process has used, user and system (proc(5), /proc/pid/stat, fields 14 and 15).
-func cpu(b *testing.B, pid int) time.Duration {
-	b.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	before := usage(b, s.pid)
+	result, err := load.Run(b.Context(), load.Config{
+		Address: s.address, Request: s.request, Connections: costConnections, Requests: costRequests,
+	})
 	if err != nil {
-		b.Fatal(err)
+		b.Fatalf("%s: %v", s.name, err)
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from field 3 on
-	var ticks int
-	for _, field := range fields[11:13] {
-		n, err := strconv.Atoi(field)
-		if err != nil {
-			b.Fatal(err)
-		}
-		ticks += n
+	if result.Statuses[http.StatusOK] != costRequests {
+		b.Fatalf("%s: of %d requests answered %v", s.name, costRequests, result.Statuses)
 	}
-	return time.Duration(ticks) * clockTick
+	s.cost = append(s.cost, float64((usage(b, s.pid).CPU-before.CPU).Microseconds())/costRequests)
 }
 
-// posts returns requests of 512 bytes.
-func posts(b *testing.B, url, host string) func() *http.Request {
-	body := bytes.Repeat([]byte("x"), 512)
-	return func() *http.Request {
-		r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(body))
-		if err != nil {
-			panic(err)
-		}
-		r.Host = host
-		return r
+// usage returns what a process uses.
+func usage(t testing.TB, pid int) load.Usage {
+	t.Helper()
+	u, err := load.UsageOf(pid)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return u
 }
+
+// post returns a request of 512 bytes.
+func post(host, path string) []byte { return load.Post(host, path, bytes.Repeat([]byte("x"), 512)) }
 
 // BenchmarkRoutes compares absorbing with 10 routes and with 10,000, by path, by host and by template.
 func BenchmarkRoutes(b *testing.B) {
@@ -156,8 +113,8 @@ func BenchmarkRoutes(b *testing.B) {
 					path = fmt.Sprintf(path, n/2)
 				}
 				sides[i] = &side{
-					name: fmt.Sprintf("%d-routes", n), pid: s.envoy.PID(), status: http.StatusOK,
-					request: posts(b, s.gateway+path, fmt.Sprintf("h%d.example", n/2)),
+					name: fmt.Sprintf("%d-routes", n), pid: s.envoy.PID(), address: strings.TrimPrefix(s.gateway, "http://"),
+					request: post(fmt.Sprintf("h%d.example", n/2), path),
 				}
 			}
 			compareCosts(b, sides)
@@ -176,7 +133,8 @@ func BenchmarkPassThrough(b *testing.B) {
 	var sides [2]*side
 	for i, s := range []*stack{bare, filtered} {
 		sides[i] = &side{
-			name: []string{"bare", "filtered"}[i], pid: s.envoy.PID(), status: http.StatusOK, request: posts(b, s.gateway+"/other", "shop.example"),
+			name: []string{"bare", "filtered"}[i], pid: s.envoy.PID(), address: strings.TrimPrefix(s.gateway, "http://"),
+			request: post("shop.example", "/other"),
 		}
 	}
 	compareCosts(b, sides)

@@ -86,7 +86,7 @@ func TestMirroredRequests(t *testing.T) {
 			s.collectors[0].start()
 			s.start(filter(t, withStaticFilter(t, s.bootstrap("127.0.0.1:1"), mirrorDocument)))
 
-			answers := load(t, s.gateway, "/copied", requests, 8, largest, func(int) {})
+			answers := sendLoad(t, s.gateway, "/copied", requests, 8, largest, func(int) {})
 			backend.wantPassed("/copied", answers)
 			s.allMirrored(requests)
 			if o := inspect(t, s.kafka, "copied", "/copied", answers, largest); o.stored != requests || o.repeats > 0 {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -43,7 +42,7 @@ func TestOverload(t *testing.T) {
 			half = late
 		}
 		for name, pid := range processes {
-			half[name] = max(half[name], residentBytes(t, pid))
+			half[name] = max(half[name], usage(t, pid).Resident)
 		}
 		if now.Sub(began) > *overload {
 			break
@@ -83,26 +82,6 @@ func TestOverload(t *testing.T) {
 			t.Errorf("%s grew from %d to %d bytes", name, early[name], late[name])
 		}
 	}
-}
-
-// residentBytes reads a process's VmRSS.
-func residentBytes(t testing.TB, pid int) int {
-	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kb, err := strconv.Atoi(strings.Fields(rest)[0])
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kb << 10
-		}
-	}
-	t.Fatalf("process %d has no VmRSS", pid)
-	return 0
 }
 
 // TestAFullDisk runs a collector on a small file system: the spool stops before it is full while Kafka is down, also
@@ -182,10 +161,10 @@ func TestLostRecordsShow(t *testing.T) {
 		l.observe()
 		return int(l.total(name, route))
 	}
-	allAnswered(t, load(t, s.gateway, "/lost/memory", 10, 2, 1000, func(int) {}))
+	allAnswered(t, sendLoad(t, s.gateway, "/lost/memory", 10, 2, 1000, func(int) {}))
 	s.eventually("it is stored", func() bool { return counted("crowd_stored_total") == 10 })
 	s.kafka.Kill()
-	answers := load(t, s.gateway, "/lost/memory", requests, 8, 1000, func(int) {})
+	answers := sendLoad(t, s.gateway, "/lost/memory", requests, 8, 1000, func(int) {})
 	allAnswered(t, answers)
 	s.eventually("all answers are known", func() bool { return counted("crowd_answered_total") == 10+requests })
 	if err := s.envoy.Kill(); err != nil {
@@ -195,7 +174,7 @@ func TestLostRecordsShow(t *testing.T) {
 	s.kafka.Restart()
 	s.collectors[0].start()
 	s.startEnvoy()
-	after := load(t, s.gateway, "/lost/memory", 10, 2, 1000, func(int) {})
+	after := sendLoad(t, s.gateway, "/lost/memory", 10, 2, 1000, func(int) {})
 	allAnswered(t, after)
 	s.eventually("it is stored", func() bool { return counted("crowd_stored_total") >= 20 })
 	records, err := s.kafka.ReadAll(t.Context(), "lost-memory")

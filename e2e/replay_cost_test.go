@@ -66,13 +66,13 @@ func (r *replay) measure(b *testing.B, p *process) {
 	processes := map[string]int{"replay": p.cmd.Process.Pid, "kafka": r.kafka.PID(), "backend": os.Getpid()}
 	began, before := time.Now(), map[string]time.Duration{}
 	for name, pid := range processes {
-		before[name] = cpu(b, pid)
+		before[name] = usage(b, pid).CPU
 	}
 	r.reached(costWarmUp + costRecords)
 	took := time.Since(began)
 	b.ReportMetric(costRecords/took.Seconds(), "requests/s")
 	for name, pid := range processes {
-		used := cpu(b, pid) - before[name]
+		used := usage(b, pid).CPU - before[name]
 		b.ReportMetric(float64(used.Microseconds())/costRecords, "µs/"+name)
 		b.Logf("%s: %.2f of a core", name, used.Seconds()/took.Seconds())
 	}

@@ -174,7 +174,7 @@ circuit_breaker: {delay: 500ms, max_delay: 1s}
 `))
 	highest := 0
 	for began := time.Now(); r.backend.Delivered() < records; time.Sleep(20 * time.Millisecond) {
-		highest = max(highest, residentBytes(t, p.cmd.Process.Pid))
+		highest = max(highest, usage(t, p.cmd.Process.Pid).Resident)
 		if time.Since(began) > 4*time.Second {
 			r.backend.Answer(backend.Slow(5 * time.Millisecond))
 		}

@@ -134,7 +134,7 @@ func TestReplayCircle(t *testing.T) {
 	})
 
 	began := time.Now()
-	answers := load(t, s.gateway, "/orders", burst, connections, largest, func(int) {})
+	answers := sendLoad(t, s.gateway, "/orders", burst, connections, largest, func(int) {})
 	t.Logf("%d requests answered in %v, p99 %v", burst, time.Since(began).Round(time.Millisecond), percentile(answers, 0.99))
 	allAnswered(t, answers)
 	s.allStored(burst)
