@@ -42,6 +42,15 @@ func (b *Broker) CreateTopic(name string, settings map[string]string) {
 	})
 }
 
+// DeleteTopic deletes a topic. Its files go a moment later, unless the broker has log.segment.delete.delay.ms=0.
+func (b *Broker) DeleteTopic(name string) {
+	b.t.Helper()
+	b.change("deleting topic "+name, func(ctx context.Context, admin *kadm.Client) error {
+		_, err := admin.DeleteTopic(ctx, name)
+		return err
+	})
+}
+
 func (b *Broker) change(what string, do func(context.Context, *kadm.Client) error) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), adminTimeout)

@@ -33,12 +33,9 @@ func (b *Broker) Lag(ctx context.Context, group, topic string) (lag int64, membe
 	}
 	defer client.Close()
 	admin := kadm.NewClient(client)
-	ends, err := admin.ListEndOffsets(ctx, topic)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, _, err := ends(ctx, client, topic)
 	if err != nil {
-		return 0, 0, fmt.Errorf("asking for the ends of %s: %w", topic, cause(ctx, err))
+		return 0, 0, err
 	}
 	committed, err := admin.FetchOffsets(ctx, group)
 	if err == nil {

@@ -6,12 +6,12 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"syscall"
-	"testing"
 	"time"
 )
 
@@ -34,10 +34,23 @@ type Config struct {
 	Properties map[string]string
 }
 
+// Test is what a broker needs of a testing.TB. A program that is no test has one of its own.
+type Test interface {
+	Cleanup(func())
+	Context() context.Context
+	Errorf(format string, args ...any)
+	Failed() bool
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+	Helper()
+	Logf(format string, args ...any)
+	Skipf(format string, args ...any)
+}
+
 // Broker is a running, stopped or frozen Kafka. A call that fails ends the test, so all methods but ReadAll and
 // Records belong to the test's own goroutine.
 type Broker struct {
-	t    testing.TB
+	t    Test
 	java string
 	jars string
 	dir  string
@@ -46,7 +59,7 @@ type Broker struct {
 }
 
 // Start starts a broker and returns when it takes requests. It ends with the test.
-func Start(t testing.TB, c Config) *Broker {
+func Start(t Test, c Config) *Broker {
 	t.Helper()
 	java, err := exec.LookPath("java")
 	if err != nil {
@@ -141,7 +154,7 @@ func (b *Broker) signal(s syscall.Signal) {
 
 // missing ends a test that this machine cannot run. On CI that is a failure: a run that tests nothing must not
 // look like one that passed.
-func missing(t testing.TB, err error) {
+func missing(t Test, err error) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("kafka: this test needs Java 17 and Maven: %v", err)
@@ -150,7 +163,7 @@ func missing(t testing.TB, err error) {
 }
 
 // temporary makes a directory that outlives the test only if the test fails.
-func temporary(t testing.TB) string {
+func temporary(t Test) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "crowd-kafka-")
 	if err != nil {

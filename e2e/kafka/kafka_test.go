@@ -81,6 +81,20 @@ func TestBroker(t *testing.T) {
 		}
 	})
 
+	t.Run("count", func(t *testing.T) {
+		if n, err := b.Count(ctx, "a"); n != 100 || err != nil {
+			t.Errorf("%d records, error %v; want 100", n, err)
+		}
+	})
+
+	t.Run("delete a topic", func(t *testing.T) {
+		produce(t, b, "c", 1)
+		b.DeleteTopic("c")
+		if n, err := b.Count(ctx, "c"); !errors.Is(err, kerr.UnknownTopicOrPartition) {
+			t.Errorf("%d records, error %v; want %v", n, err, kerr.UnknownTopicOrPartition)
+		}
+	})
+
 	t.Run("unknown topic", func(t *testing.T) {
 		if _, err := b.ReadAll(ctx, "nobody-wrote-here"); !errors.Is(err, kerr.UnknownTopicOrPartition) {
 			t.Errorf("error %v; want %v", err, kerr.UnknownTopicOrPartition)

@@ -48,15 +48,10 @@ func (b *Broker) ReadAll(ctx context.Context, topics ...string) ([]*kgo.Record, 
 		return nil, err
 	}
 	defer client.Close()
-	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topics...)
-	if err == nil {
-		err = ends.Error()
-	}
+	ends, missing, err := ends(ctx, client, topics...)
 	if err != nil {
-		return nil, fmt.Errorf("asking for the ends of %v: %w", topics, cause(ctx, err))
+		return nil, err
 	}
-	missing := int64(0)
-	ends.Each(func(o kadm.ListedOffset) { missing += o.Offset })
 	if missing == 0 {
 		return nil, nil
 	}
@@ -73,6 +68,31 @@ func (b *Broker) ReadAll(ctx context.Context, topics ...string) ([]*kgo.Record, 
 		}
 	}
 	return records, nil
+}
+
+// Count returns how many records a topic has got, deleted ones included. It may be called from any goroutine.
+func (b *Broker) Count(ctx context.Context, topic string) (int64, error) {
+	client, err := b.client(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	_, count, err := ends(ctx, client, topic)
+	return count, err
+}
+
+// ends returns where the topics' partitions end, and the sum.
+func ends(ctx context.Context, client *kgo.Client, topics ...string) (kadm.ListedOffsets, int64, error) {
+	ends, err := kadm.NewClient(client).ListEndOffsets(ctx, topics...)
+	if err == nil {
+		err = ends.Error()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("asking for the ends of %v: %w", topics, cause(ctx, err))
+	}
+	sum := int64(0)
+	ends.Each(func(o kadm.ListedOffset) { sum += o.Offset })
+	return ends, sum, nil
 }
 
 // client returns a client whose life ends with ctx. A request's own context would not do: it does not interrupt
