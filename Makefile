@@ -8,6 +8,8 @@ PREFIX   ?= /usr/local
 FUZZTIME ?= 20s
 SEEDS    ?= 20000
 OVERLOAD ?= 5m
+OUT      ?= bin/bench
+BENCH    ?=
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -93,7 +95,12 @@ replay: build ## Run replay's tests with 100,000 records and longer outages, and
 	go test -run '^$$' -bench BenchmarkReplay -benchtime 1x -timeout 10m ./e2e
 
 .PHONY: bench
-bench: ## Run the Go benchmarks
+bench: build ## Measure crowd beside Envoy alone, ext_proc and plain Go; BENCH='-bodies 0,16384' (-help lists all), OUT=bin/bench
+	go build -o bin/bench/bench ./e2e/bench
+	bin/bench/bench -out '$(OUT)' $(BENCH)
+
+.PHONY: micro
+micro: ## Run the Go benchmarks
 	go test -run '^$$' -bench . -benchmem $(units)
 
 .PHONY: cost
