@@ -96,7 +96,7 @@ replay: build ## Run replay's tests with 100,000 records and longer outages, and
 
 .PHONY: bench
 bench: build ## Measure crowd beside Envoy alone, ext_proc and plain Go; BENCH='-bodies 0,16384' (-help lists all), OUT=bin/bench
-	go build -o bin/bench/bench ./e2e/bench
+	go build -ldflags '-X main.version=$(VERSION)' -o bin/bench/bench ./e2e/bench
 	bin/bench/bench -out '$(OUT)' $(BENCH)
 
 .PHONY: micro

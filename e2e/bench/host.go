@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 )
@@ -39,8 +40,12 @@ func (h *host) run(do func() error) (err error) {
 		}
 	}()
 	defer func() {
-		if f, ok := recover().(fatal); ok {
-			err = fmt.Errorf("%s", string(f))
+		switch p := recover().(type) {
+		case nil:
+		case fatal:
+			err = errors.New(string(p))
+		default:
+			panic(p)
 		}
 		h.failed = h.failed || err != nil
 	}()

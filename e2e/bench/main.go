@@ -26,6 +26,9 @@ import (
 	"github.com/marceloboeira/crowd/envoy"
 )
 
+// version is set by the linker.
+var version = "unknown"
+
 // peerCommand is the first argument of a run of this program as a peer.
 const peerCommand = "peer"
 

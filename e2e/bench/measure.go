@@ -1,10 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"time"
@@ -79,7 +79,7 @@ func (g *ground) measure(ctx context.Context, c contestant, in cell, duration ti
 		return m, err
 	}
 	request := load.Config{
-		Address: s.address, Request: load.Post("bench.example", path, bytes.Repeat([]byte("crowd-31"), in.Body/8)), Connections: in.Connections, Duration: warmUp,
+		Address: s.address, Request: load.Post("bench.example", path, body(in.Body)), Connections: in.Connections, Duration: warmUp,
 	}
 	s.processes[loadProcess] = os.Getpid()
 	m = Measurement{
@@ -131,6 +131,16 @@ func (g *ground) measure(ctx context.Context, c contestant, in cell, duration ti
 		err = fmt.Errorf("%s: %d requests were answered, and only %d records arrived", c.name, m.Answered, m.Arrived)
 	}
 	return m, err
+}
+
+// body returns text that does not compress well by itself. It is always the same, so that it does among others.
+func body(n int) []byte {
+	text := make([]byte, n)
+	rand.NewChaCha8([32]byte{}).Read(text)
+	for i := range text {
+		text[i] = '!' + text[i]%64
+	}
+	return text
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -31,7 +32,7 @@ type report struct {
 func newReport(o options) *report {
 	r := &report{
 		Date: time.Now().Format(time.DateOnly), Machine: machine(), Duration: o.duration.String(), Rounds: o.rounds,
-		Versions: map[string]string{"Envoy": envoy.Version, "Kafka": kafka.Version, "Go": runtime.Version()},
+		Versions: map[string]string{"Envoy": envoy.Version, "Kafka": kafka.Version, "Go": strings.TrimPrefix(runtime.Version(), "go"), "crowd": version},
 	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -40,14 +41,6 @@ func newReport(o options) *report {
 	for _, m := range info.Deps {
 		if m.Path == "github.com/IBM/sarama" {
 			r.Versions["sarama"] = m.Version
-		}
-	}
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			r.Versions["crowd"] = s.Value + r.Versions["crowd"]
-		case s.Key == "vcs.modified" && s.Value == "true":
-			r.Versions["crowd"] += ", modified"
 		}
 	}
 	return r

@@ -64,8 +64,9 @@ func (t target) reached(s spread) bool {
 	return s.median <= t.bound
 }
 
+// targets writes a table of those that were measured, if any.
 func (r *report) targets(b *strings.Builder, in cell) {
-	fmt.Fprint(b, "| target | | measured | reached |\n| --- | --- | --- | --- |\n")
+	head := "\n| target | | measured | reached |\n| --- | --- | --- | --- |\n"
 	for _, t := range targets {
 		s, ok := t.measured(r, in)
 		if !ok {
@@ -78,6 +79,7 @@ func (r *report) targets(b *strings.Builder, in cell) {
 		if t.reached(s) {
 			reached = "yes"
 		}
-		fmt.Fprintf(b, "| %s | %s %g | "+t.format+" ("+t.format+"–"+t.format+") | %s |\n", t.what, sign, t.bound, s.median, s.least, s.most, reached)
+		fmt.Fprintf(b, head+"| %s | %s %g | "+t.format+" ("+t.format+"–"+t.format+") | %s |\n", t.what, sign, t.bound, s.median, s.least, s.most, reached)
+		head = ""
 	}
 }

@@ -55,7 +55,7 @@ func (r Result) Answers() int {
 	return sum
 }
 
-// Rate returns the answers per second.
+// Rate returns the answers of all statuses per second; of a load that did not begin it is not a number.
 func (r Result) Rate() float64 { return float64(r.Answers()) / r.Elapsed.Seconds() }
 
 // Quantile returns the latency that so many per cent of the answers took at most.
@@ -72,8 +72,9 @@ func newHistogram() *hdrhistogram.Histogram {
 // can be made, an answer is none that it understands, ctx ends, or answers are still missing half a minute after
 // Duration; what it has seen until then is returned too.
 func Run(ctx context.Context, c Config) (Result, error) {
+	result := Result{Statuses: map[int]int{}, Latency: newHistogram()}
 	if c.Connections < 1 || c.Requests < 0 || c.Duration < 0 || c.Requests == 0 && c.Duration == 0 {
-		return Result{}, fmt.Errorf("load: %d connections, %d requests, %v: want connections, and requests or a duration",
+		return result, fmt.Errorf("load: %d connections, %d requests, %v: want connections, and requests or a duration",
 			c.Connections, c.Requests, c.Duration)
 	}
 	l := &load{Config: c}
@@ -87,7 +88,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 		clients[i] = &client{load: l, statuses: map[int]int{}, latency: newHistogram()}
 		defer func() { clients[i].hangUp() }()
 		if err := clients[i].dial(ctx); err != nil {
-			return Result{}, err
+			return result, err
 		}
 	}
 	l.began = time.Now()
@@ -97,7 +98,7 @@ func Run(ctx context.Context, c Config) (Result, error) {
 		all.Go(func() { errs[i] = c.run(ctx) })
 	}
 	all.Wait()
-	result := Result{Statuses: map[int]int{}, Elapsed: time.Since(l.began), Latency: newHistogram()}
+	result.Elapsed = time.Since(l.began)
 	for _, c := range clients {
 		for status, n := range c.statuses {
 			result.Statuses[status] += n
