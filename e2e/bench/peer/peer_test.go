@@ -31,7 +31,7 @@ func serving(t *testing.T, serve func(net.Listener) error) string {
 	go func() { ended <- serve(l) }()
 	t.Cleanup(func() {
 		l.Close()
-		<-ended
+		_ = <-ended // as its listener is closed
 	})
 	return l.Addr().String()
 }
