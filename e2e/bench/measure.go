@@ -73,7 +73,7 @@ func (m Measurement) server() float64 {
 
 // measure starts a contestant, measures it and ends it.
 func (g *ground) measure(ctx context.Context, c contestant, in cell, duration time.Duration) (m Measurement, err error) {
-	s, err := g.start(ctx, c)
+	s, err := g.start(ctx, c, in)
 	defer func() { err = errors.Join(err, s.stop()) }()
 	if err != nil {
 		return m, err

@@ -13,6 +13,7 @@ import (
 	"github.com/marceloboeira/crowd/e2e/bench/peer"
 	"github.com/marceloboeira/crowd/e2e/kafka"
 	"github.com/marceloboeira/crowd/envoy"
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // ground is what all contestants stand on.
@@ -29,6 +30,7 @@ type ground struct {
 // system is a contestant that runs, and nothing else does beside Kafka.
 type system struct {
 	*ground
+	in        cell
 	address   string         // for requests, host:port
 	processes map[string]int // their ids, by name
 	// arrived returns how many records there are; nil: nothing leaves the server.
@@ -50,8 +52,8 @@ func (s *system) stop() error {
 }
 
 // start starts a contestant, which the caller must stop, also when this fails.
-func (g *ground) start(ctx context.Context, c contestant) (*system, error) {
-	s := &system{ground: g, processes: map[string]int{}}
+func (g *ground) start(ctx context.Context, c contestant, in cell) (*system, error) {
+	s := &system{ground: g, in: in, processes: map[string]int{}}
 	return s, c.start(ctx, s)
 }
 
@@ -137,18 +139,16 @@ func startCrowd(level string, spool bool) func(context.Context, *system) error {
 		s.onStop(func() error { return os.RemoveAll(dir) })
 		topic := s.newTopic()
 		args := []string{"collector", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--kafka", s.kafka.Addr(), "--spool"}
-		uplink := ""
 		if spool {
 			args = append(args, dir)
 		} else {
 			args = append(args, "off")
-			uplink = "uplink: {spool: off}\n"
 		}
 		collector, err := s.startProcess(ctx, backProcess, regexp.MustCompile(`collector listening.* address=(\S+)`), s.crowd, args...)
 		if err != nil {
 			return err
 		}
-		return s.startGateway(ctx, collector[0], uplink+fmt.Sprintf(route, topic, level))
+		return s.startGateway(ctx, collector[0], s.routes(topic, level, spool))
 	}
 }
 
@@ -158,11 +158,22 @@ func startSink(ctx context.Context, s *system) error {
 	if err != nil {
 		return err
 	}
-	return s.startGateway(ctx, address, fmt.Sprintf(route, "bench", "memory"))
+	return s.startGateway(ctx, address, s.routes("bench", "memory", true))
 }
 
-const route = `routes: [{name: bench, match: {path: ` + path + `, methods: [POST]}, topic: %s, ack: %s, max_body: 2MiB}]
-`
+// routes returns a routes file with one route. The buffer has its default, unless what all clients send at a time asks for
+// more, as an operator would size it.
+func (s *system) routes(topic, level string, spool bool) string {
+	const most = 256 << 20 // that crowd allows
+	buffer := min(max(int(route.DefaultMaxBufferBytes), 4*s.in.Body*s.in.Connections), most)
+	collectors := route.SpoolOff
+	if spool {
+		collectors = route.SpoolOn
+	}
+	return fmt.Sprintf(`uplink: {max_buffer_bytes: %d, spool: %q}
+routes: [{name: bench, match: {path: %s, methods: [POST]}, topic: %s, ack: %s, max_body: 2MiB}]
+`, buffer, collectors, path, topic, level)
+}
 
 // startGateway starts crowd's xDS server and an Envoy that it configures.
 func (s *system) startGateway(ctx context.Context, collector, routes string) error {

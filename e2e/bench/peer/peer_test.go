@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,11 +28,11 @@ func serving(t *testing.T, serve func(net.Listener) error) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- serve(l) }()
+	var runs sync.WaitGroup
+	runs.Go(func() { _ = serve(l) }) // until its listener is closed
 	t.Cleanup(func() {
 		l.Close()
-		_ = <-ended // as its listener is closed
+		runs.Wait()
 	})
 	return l.Addr().String()
 }
