@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"image/color"
+	"math"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -23,19 +24,45 @@ func (r *report) plot(file string) error {
 	p.Title.Text = fmt.Sprintf("%s, %d connections", bytesText(in.Body), in.Connections)
 	p.X.Label.Text = "requests/s"
 	p.Y.Label.Text = "p99, ms (logarithmic)"
-	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.LogTicks{Prec: -1}
-	p.X.Min = 0
+	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, plot.TickerFunc(ticks)
+	p.X.Min, p.X.Tick.Marker = 0, plot.TickerFunc(wholeTicks)
 	p.Add(plotter.NewGrid())
-	for _, c := range contestants {
+	for i, c := range contestants {
 		all := r.of(c.name, in)
 		if len(all) == 0 {
 			continue
 		}
-		if err := addPoint(p, c, spreadOf(all, rateOf), spreadOf(all, p99Of)); err != nil {
+		above := i%2 == 0 // neighbours in the list are often neighbours in the plot
+		if err := addPoint(p, c, above, spreadOf(all, rateOf), spreadOf(all, p99Of)); err != nil {
 			return fmt.Errorf("plotting %s: %w", c.name, err)
 		}
 	}
+	p.X.Max *= 1.1 // room for a name
 	return p.Save(9*vg.Inch, 5*vg.Inch, file)
+}
+
+// wholeTicks are the library's, without decimals.
+func wholeTicks(least, most float64) []plot.Tick {
+	all := plot.DefaultTicks{}.Ticks(least, most)
+	for i, t := range all {
+		if t.Label != "" { // a large one
+			all[i].Label = fmt.Sprintf("%.0f", t.Value)
+		}
+	}
+	return all
+}
+
+// ticks are 1, 2 and 5 in every decade.
+func ticks(least, most float64) []plot.Tick {
+	var all []plot.Tick
+	for decade := math.Pow(10, math.Floor(math.Log10(least))); decade <= most; decade *= 10 {
+		for _, digit := range []float64{1, 2, 5} {
+			if at := digit * decade; at >= least && at <= most {
+				all = append(all, plot.Tick{Value: at, Label: fmt.Sprint(at)})
+			}
+		}
+	}
+	return all
 }
 
 // point is one with errors, as plotter wants it.
@@ -45,7 +72,7 @@ type point struct {
 	plotter.YErrors
 }
 
-func addPoint(p *plot.Plot, c contestant, rate, p99 spread) error {
+func addPoint(p *plot.Plot, c contestant, above bool, rate, p99 spread) error {
 	at := point{
 		XYs:     plotter.XYs{{X: rate.median, Y: p99.median}},
 		XErrors: plotter.XErrors{{Low: rate.median - rate.least, High: rate.most - rate.median}},
@@ -75,6 +102,9 @@ func addPoint(p *plot.Plot, c contestant, rate, p99 spread) error {
 	dot.GlyphStyle = draw.GlyphStyle{Color: ink, Radius: vg.Points(3), Shape: draw.CircleGlyph{}}
 	label.TextStyle[0].Color = ink
 	label.Offset = vg.Point{X: vg.Points(5), Y: vg.Points(4)}
+	if !above {
+		label.Offset.Y = vg.Points(-11)
+	}
 	p.Add(x, y, dot, label)
 	return nil
 }
