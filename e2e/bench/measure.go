@@ -127,10 +127,15 @@ func (g *ground) measure(ctx context.Context, c contestant, in cell, duration ti
 		m.CPU[name] = float64((after[name].CPU - before[name].CPU).Microseconds()) / float64(max(1, ok))
 		m.Resident[name] = resident[name].Resident
 	}
+	return m, c.kept(m)
+}
+
+// kept returns an error where an answer has promised a record that did not arrive.
+func (c contestant) kept(m Measurement) error {
 	if c.promises && m.Arrived < m.Answered {
-		err = fmt.Errorf("%s: %d requests were answered, and only %d records arrived", c.name, m.Answered, m.Arrived)
+		return fmt.Errorf("%d requests were answered, and only %d records arrived", m.Answered, m.Arrived)
 	}
-	return m, err
+	return nil
 }
 
 // body returns text that does not compress well by itself. It is always the same, so that it does among others.
