@@ -1,0 +1,166 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os/exec"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/marceloboeira/crowd/collector/record"
+	"github.com/marceloboeira/crowd/e2e/kafka"
+)
+
+var against = flag.String("against", "", "another crowd, whose collector runs in turn with that of ../bin")
+
+// A round of BenchmarkCollector has so many records; each case has so many rounds, of which the first does not count.
+const (
+	collectRecords = 40_000
+	collectRounds  = 6
+)
+
+// collectCase is a load of a collector.
+type collectCase struct {
+	uplinks, batch int
+	pace           int // records a second, of all uplinks; 0: as many as it takes
+}
+
+var collectCases = []collectCase{
+	{1, 1, 40_000}, {1, 16, 40_000}, {1, 64, 40_000}, {1, 200, 40_000}, {4, 64, 40_000}, {4, 64, 0},
+}
+
+// collectUnderWay is how many batches of an uplink are under way at most.
+const collectUnderWay = 16
+
+// BenchmarkCollector says what a record of 512 bytes costs a collector, from an uplink's stream to Kafka's
+// acknowledgement: CPU from /proc, and allocations. Uplinks and a real Kafka are other processes on the same machine.
+func BenchmarkCollector(b *testing.B) {
+	for _, spool := range []bool{false, true} {
+		name := "direct"
+		if spool {
+			name = "spool"
+		}
+		b.Run(name, func(b *testing.B) {
+			broker := kafka.Start(b, kafka.Config{})
+			sides := []*collectSide{startCollectSide(b, "", absolute(b, crowdBinary), broker, spool)}
+			if *against != "" {
+				sides = append(sides, startCollectSide(b, "-against", *against, broker, spool))
+			}
+			for _, c := range collectCases {
+				b.Run(fmt.Sprintf("uplinks=%d/batch=%d/pace=%d", c.uplinks, c.batch, c.pace), func(b *testing.B) {
+					for b.Loop() {
+						runCollectCase(b, c, sides)
+					}
+				})
+			}
+		})
+	}
+}
+
+func runCollectCase(b *testing.B, c collectCase, sides []*collectSide) {
+	rounds := make([][]collectRound, len(sides))
+	uplinks := make([][]*uplink, len(sides))
+	for i, s := range sides {
+		for range c.uplinks {
+			uplinks[i] = append(uplinks[i], newUplink(b, s.address, c.batch, record.LevelDisk))
+		}
+	}
+	for range collectRounds {
+		for i, s := range sides {
+			rounds[i] = append(rounds[i], s.round(b, c, uplinks[i]))
+		}
+	}
+	for i, s := range sides {
+		for unit, value := range map[string]func(collectRound) float64{
+			"µs/record":     func(r collectRound) float64 { return r.cpu },
+			"allocs/record": func(r collectRound) float64 { return r.allocations },
+			"records/s":     func(r collectRound) float64 { return r.rate },
+			"p50-ms":        func(r collectRound) float64 { return r.p50 },
+			"p99-ms":        func(r collectRound) float64 { return r.p99 },
+		} {
+			var values []float64
+			for _, r := range rounds[i][1:] {
+				values = append(values, value(r))
+			}
+			b.ReportMetric(median(values), unit+s.suffix)
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// collectSide is a collector that is measured.
+type collectSide struct {
+	*process
+	suffix         string // of the units of what is reported
+	address, admin string
+	records        float64 // that it was sent
+}
+
+func startCollectSide(b *testing.B, suffix, binary string, broker *kafka.Broker, spool bool) *collectSide {
+	b.Helper()
+	directory := "off"
+	if spool {
+		directory = b.TempDir()
+	}
+	p := start(b, exec.Command(binary, "collector", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--kafka",
+		broker.Addr(), "--spool", directory))
+	s := &collectSide{
+		process: p, suffix: suffix, admin: p.waitFor(`collector listening.* admin=(\S+)`),
+		address: p.waitFor(`collector listening.* address=(\S+)`),
+	}
+	eventually(b, "the collector is ready", func() bool {
+		return exec.Command("curl", "-sf", "http://"+s.admin+"/readyz").Run() == nil
+	})
+	return s
+}
+
+// collectRound is what one round came to.
+type collectRound struct {
+	cpu         float64 // µs a record
+	allocations float64 // a record
+	rate        float64 // records a second, acknowledged
+	p50, p99    float64 // ms until a batch was acknowledged
+}
+
+func (s *collectSide) round(b *testing.B, c collectCase, uplinks []*uplink) collectRound {
+	b.Helper()
+	batches := max(1, collectRecords/c.uplinks/c.batch)
+	var interval time.Duration
+	if c.pace > 0 {
+		interval = time.Second * time.Duration(c.uplinks*c.batch) / time.Duration(c.pace)
+	}
+	before := get(b, "http://"+s.admin+"/metrics")
+	began, used := time.Now(), cpu(b, s.cmd.Process.Pid)
+	var mu sync.Mutex
+	var waits []time.Duration
+	var all sync.WaitGroup
+	for _, u := range uplinks {
+		all.Go(func() {
+			own := u.send(batches, interval, max(collectUnderWay, 256/c.batch))
+			mu.Lock()
+			defer mu.Unlock()
+			waits = append(waits, own...)
+		})
+	}
+	all.Wait()
+	took := time.Since(began)
+	records := float64(batches * c.batch * c.uplinks)
+	if b.Failed() || len(waits) != batches*c.uplinks {
+		b.FailNow()
+	}
+	s.records += records
+	var after string
+	eventually(b, "everything is in Kafka", func() bool { // what has come by the spool may not be
+		after = get(b, "http://"+s.admin+"/metrics")
+		return total(b, after, "crowd_delivered_total", nil) == s.records
+	})
+	used = cpu(b, s.cmd.Process.Pid) - used
+	slices.Sort(waits)
+	ms := func(share int) float64 { return waits[len(waits)*share/100].Seconds() * 1e3 }
+	return collectRound{
+		cpu: float64(used.Microseconds()) / records, rate: records / took.Seconds(), p50: ms(50), p99: ms(99),
+		allocations: (total(b, after, "go_memstats_mallocs_total", nil) - total(b, before, "go_memstats_mallocs_total", nil)) / records,
+	}
+}
