@@ -46,30 +46,51 @@ const (
 // `crowd-mode: mirror` where the request went on to its upstream too; `crowd-redelivered: true` where the record may be
 // a repeat; the CloudEvents attributes. In a dead-letter topic those of ErrorHeaders or FailureHeaders follow.
 func (r *Record) KafkaHeaders(redelivered bool) []Header {
-	h := make([]Header, 0, len(r.Headers)+len(r.Trailers)+12)
-	h = append(h,
+	h, _ := r.AppendKafkaHeaders(make([]Header, 0, len(r.Headers)+len(r.Trailers)+MoreKafkaHeaders), nil, redelivered)
+	return h
+}
+
+// MoreKafkaHeaders is how many Kafka headers a record has at most beside those of its headers and trailers.
+const MoreKafkaHeaders = 13
+
+// AppendKafkaHeaders appends what KafkaHeaders returns to dst. What of it is not in the record it writes behind text, and
+// returns that too: nothing may be written over it while the headers are in use.
+func (r *Record) AppendKafkaHeaders(dst []Header, text []byte, redelivered bool) ([]Header, []byte) {
+	dst = append(dst,
 		Header{":method", r.Method}, Header{":scheme", r.Scheme}, Header{":authority", r.Authority},
 		Header{":path", r.Path})
-	for _, own := range r.Headers {
+	for i := range r.Headers {
+		own := &r.Headers[i]
 		if !strings.HasPrefix(own.Name, CloudEventsPrefix) && !strings.HasPrefix(own.Name, ReservedPrefix) {
-			h = append(h, own)
+			dst = append(dst, *own)
 		}
 	}
 	for _, t := range r.Trailers {
-		h = append(h, Header{TrailerPrefix + t.Name, t.Value})
+		text = append(append(text, TrailerPrefix...), t.Name...)
+		dst = append(dst, Header{last(text, len(TrailerPrefix)+len(t.Name)), t.Value})
 	}
-	h = append(h, Header{headerRoute, r.Route}, Header{headerSource, r.Source})
+	dst = append(dst, Header{headerRoute, r.Route}, Header{headerSource, r.Source})
 	if r.Mirrored {
-		h = append(h, Header{headerMode, modeMirror})
+		dst = append(dst, Header{headerMode, modeMirror})
 	}
 	if redelivered {
-		h = append(h, Header{headerRedelivered, "true"})
+		dst = append(dst, Header{headerRedelivered, "true"})
 	}
-	return append(h,
-		Header{ceSpecVersion, "1.0"}, Header{ceID, r.ID.String()},
-		Header{ceSource, r.Scheme + "://" + r.Authority}, Header{ceType, eventType},
-		Header{ceTime, r.Received.UTC().Format(time.RFC3339Nano)})
+	start := len(text)
+	text = r.ID.AppendText(text)
+	id := last(text, len(text)-start)
+	start = len(text)
+	text = append(append(append(text, r.Scheme...), "://"...), r.Authority...)
+	source := last(text, len(text)-start)
+	start = len(text)
+	text = r.Received.UTC().AppendFormat(text, time.RFC3339Nano)
+	return append(dst,
+		Header{ceSpecVersion, "1.0"}, Header{ceID, id}, Header{ceSource, source}, Header{ceType, eventType},
+		Header{ceTime, last(text, len(text)-start)}), text
 }
+
+// last views the last n bytes of b as a string.
+func last(b []byte, n int) string { return text(b[len(b)-n:]) }
 
 // MalformedHeaders returns the headers of bytes that should have been a record: all that is known of them is whether
 // they may be a repeat (`crowd-redelivered: true`). Those of ErrorHeaders follow.

@@ -131,80 +131,115 @@ func (r *Record) Append(dst []byte) []byte {
 	return p.append(dst)
 }
 
-// usualHeaders is how many headers most requests have at most: room for them is made at once.
-const usualHeaders = 16
+// How many headers a Parser makes room for at once: at first what most requests have at most, then up to what makes
+// 16 KiB, as long as there are more.
+const (
+	usualHeaders = 16
+	mostHeaders  = 512
+)
+
+// Parser reads encoded records. Headers of those that it reads one after the other lie in the same memory, which is
+// there for as long as any of them is in use: a Parser is for records that live equally long, as those of a batch. The
+// zero value is ready.
+type Parser struct {
+	headers []Header // room for those of the next record
+	room    int      // that was made last
+}
 
 // Parse reads an encoded record. Its strings and slices point into raw, which must not change while the
 // record is in use. Unknown fields are ignored, so that an older collector reads a newer filter's records.
 func Parse(raw []byte) (Record, error) {
-	r := Record{Received: time.Unix(0, 0)}
-	seen := false
-	err := fields(raw, func(f field) error {
-		switch f.number {
+	var p Parser
+	var r Record
+	err := p.Parse(raw, &r)
+	return r, err
+}
+
+// Parse reads an encoded record into r, as the function Parse does. After an error r is empty.
+func (p *Parser) Parse(raw []byte, r *Record) error {
+	*r = Record{Received: time.Unix(0, 0)}
+	seen, headers := false, p.headers[:0]
+	var err error
+	s := scanner{raw: raw, known: recordTypes}
+	for err == nil && s.next() {
+		switch s.number {
 		case fieldID:
-			if len(f.bytes) != len(r.ID) {
-				return fmt.Errorf("%w: id of %d bytes", ErrWire, len(f.bytes))
+			if len(s.bytes) != len(r.ID) {
+				err = fmt.Errorf("%w: id of %d bytes", ErrWire, len(s.bytes))
 			}
-			copy(r.ID[:], f.bytes)
+			copy(r.ID[:], s.bytes)
 			seen = true
 		case fieldReceived:
-			r.Received = time.Unix(0, int64(f.scalar))
+			r.Received = time.Unix(0, int64(s.scalar))
 		case fieldRoute:
-			r.Route = text(f.bytes)
+			r.Route = text(s.bytes)
 		case fieldAck:
-			r.Ack = level(f.scalar)
+			r.Ack = level(s.scalar)
 		case fieldTopic:
-			r.Topic = text(f.bytes)
+			r.Topic = text(s.bytes)
 		case fieldKey:
-			r.Key = f.bytes
+			r.Key = s.bytes
 		case fieldMethod:
-			r.Method = text(f.bytes)
+			r.Method = text(s.bytes)
 		case fieldScheme:
-			r.Scheme = text(f.bytes)
+			r.Scheme = text(s.bytes)
 		case fieldAuthority:
-			r.Authority = text(f.bytes)
+			r.Authority = text(s.bytes)
 		case fieldPath:
-			r.Path = text(f.bytes)
+			r.Path = text(s.bytes)
 		case fieldSource:
-			r.Source = text(f.bytes)
+			r.Source = text(s.bytes)
 		case fieldHeaders:
-			if r.Headers == nil {
-				r.Headers = make([]Header, 0, usualHeaders)
+			if len(headers) == cap(headers) {
+				headers = p.grow(headers)
 			}
-			h, err := parseHeader(f.bytes)
-			r.Headers = append(r.Headers, h)
-			return err
+			headers = headers[:len(headers)+1]
+			err = parseHeader(s.bytes, &headers[len(headers)-1])
 		case fieldTrailers:
-			h, err := parseHeader(f.bytes)
-			r.Trailers = append(r.Trailers, h)
-			return err
+			r.Trailers = append(r.Trailers, Header{})
+			err = parseHeader(s.bytes, &r.Trailers[len(r.Trailers)-1])
 		case fieldBody:
-			r.Body = f.bytes
+			r.Body = s.bytes
 		case fieldMirrored:
-			r.Mirrored = protowire.DecodeBool(f.scalar)
+			r.Mirrored = protowire.DecodeBool(s.scalar)
 		}
-		return nil
-	}, recordTypes)
-	if err == nil && !seen {
+	}
+	switch {
+	case err != nil:
+	case s.err != nil:
+		err = s.err
+	case !seen:
 		err = fmt.Errorf("%w: no id", ErrWire)
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("record: %w", err)
+		*r = Record{}
+		return fmt.Errorf("record: %w", err)
 	}
-	return r, nil
+	if n := len(headers); n > 0 {
+		r.Headers = headers[:n:n]
+		p.headers = headers[n:]
+	}
+	return nil
 }
 
-func parseHeader(raw []byte) (h Header, err error) {
-	err = fields(raw, func(f field) error {
-		switch f.number {
+// grow moves the headers of the record that is being read to where there is room for more.
+func (p *Parser) grow(headers []Header) []Header {
+	p.room = min(max(2*p.room, usualHeaders), mostHeaders)
+	return append(make([]Header, 0, max(p.room, 2*len(headers))), headers...)
+}
+
+func parseHeader(raw []byte, h *Header) error {
+	*h = Header{}
+	s := scanner{raw: raw, known: headerTypes}
+	for s.next() {
+		switch s.number {
 		case fieldHeaderName:
-			h.Name = text(f.bytes)
+			h.Name = text(s.bytes)
 		case fieldHeaderValue:
-			h.Value = text(f.bytes)
+			h.Value = text(s.bytes)
 		}
-		return nil
-	}, headerTypes)
-	return h, err
+	}
+	return s.err
 }
 
 // level maps an enum value to a Level. What a newer peer may invent is higher, and so includes LevelKafka.
@@ -234,47 +269,81 @@ var (
 	headerTypes = types{none, protowire.BytesType, protowire.BytesType}
 )
 
-// fields calls visit for each known field of an encoded message in order, and passes over unknown ones.
-func fields(raw []byte, visit func(field) error, known types) error {
-	for at := 0; at < len(raw); {
-		number, typ, n := protowire.ConsumeTag(raw[at:])
+// scanner goes over the known fields of an encoded message in order, and passes over unknown ones.
+type scanner struct {
+	raw   []byte
+	known types
+	at    int
+	err   error
+	field // the present one
+}
+
+// next goes to the next field; there is none after false, or what comes cannot be read, which err says.
+func (s *scanner) next() bool {
+	for s.at < len(s.raw) {
+		number, typ, n := consumeTag(s.raw[s.at:])
 		if n < 0 {
-			return fmt.Errorf("%w: tag at byte %d: %w", ErrWire, at, protowire.ParseError(n))
+			s.err = fmt.Errorf("%w: tag at byte %d: %w", ErrWire, s.at, protowire.ParseError(n))
+			return false
 		}
-		value := raw[at+n:]
-		if int(number) >= len(known) || known[number] != typ {
-			m := protowire.ConsumeFieldValue(number, typ, value)
-			if m < 0 {
-				return fmt.Errorf("%w: field %d at byte %d: %w", ErrWire, number, at, protowire.ParseError(m))
-			}
-			at += n + m
-			continue
-		}
-		f := field{number: number}
+		value := s.raw[s.at+n:]
+		known := int(number) < len(s.known) && s.known[number] == typ
 		var m int
-		switch typ {
-		case protowire.BytesType:
-			f.bytes, m = protowire.ConsumeBytes(value)
-			if f.bytes == nil {
-				f.bytes = []byte{}
-			}
-			f.bytes = f.bytes[:len(f.bytes):len(f.bytes)]
-		case protowire.VarintType:
-			f.scalar, m = protowire.ConsumeVarint(value)
-		case protowire.Fixed64Type:
-			f.scalar, m = protowire.ConsumeFixed64(value)
+		switch {
+		case !known:
+			m = protowire.ConsumeFieldValue(number, typ, value)
+		case typ == protowire.BytesType:
+			s.bytes, m = consumeBytes(value)
+		case typ == protowire.VarintType:
+			s.scalar, m = protowire.ConsumeVarint(value)
+		case typ == protowire.Fixed64Type:
+			s.scalar, m = protowire.ConsumeFixed64(value)
 		default:
 			panic("BUG: no message of crowd has a field of this wire type")
 		}
 		if m < 0 {
-			return fmt.Errorf("%w: field %d at byte %d: %w", ErrWire, number, at, protowire.ParseError(m))
+			s.err = fmt.Errorf("%w: field %d at byte %d: %w", ErrWire, number, s.at, protowire.ParseError(m))
+			return false
 		}
-		at += n + m
-		if err := visit(f); err != nil {
+		s.at += n + m
+		if known {
+			s.number = number
+			return true
+		}
+	}
+	return false
+}
+
+// fields calls visit for each known field of an encoded message in order.
+func fields(raw []byte, visit func(field) error, known types) error {
+	s := scanner{raw: raw, known: known}
+	for s.next() {
+		if err := visit(s.field); err != nil {
 			return err
 		}
 	}
-	return nil
+	return s.err
+}
+
+// consumeTag is protowire's, but faster for the tags of one byte that all fields of crowd have.
+func consumeTag(raw []byte) (number protowire.Number, typ protowire.Type, n int) {
+	if b := raw[0]; b>>3 > 0 && b < 0x80 {
+		return protowire.Number(b >> 3), protowire.Type(b & 7), 1
+	}
+	return protowire.ConsumeTag(raw)
+}
+
+// consumeBytes is protowire's, but faster for what is short, and never returns nil.
+func consumeBytes(raw []byte) (b []byte, n int) {
+	if len(raw) > 0 && raw[0] < 0x80 {
+		if n = 1 + int(raw[0]); n <= len(raw) {
+			return raw[1:n:n], n
+		}
+	}
+	if b, n = protowire.ConsumeBytes(raw); b == nil {
+		b = []byte{}
+	}
+	return b[:len(b):len(b)], n
 }
 
 func sizeBytes(field protowire.Number, n int) int {

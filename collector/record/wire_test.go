@@ -111,6 +111,35 @@ func TestRecordIsTheGeneratedMessage(t *testing.T) {
 	}
 }
 
+// TestParserKeepsRecordsApart reads many records with one Parser, some of them cut off or with very many headers, and
+// appends to their headers.
+func TestParserKeepsRecordsApart(t *testing.T) {
+	for seed := range uint64(10) {
+		rnd := rand.New(rand.NewPCG(seed, 2))
+		var p Parser
+		var got, want []Record
+		for i := range uint64(30) {
+			r := sample(seed*30 + i)
+			for range rnd.IntN(20) / 19 * 600 {
+				r.Headers = append(r.Headers, Header{"x-more", "much"})
+			}
+			raw := r.Append(nil)
+			if rnd.IntN(10) == 0 {
+				raw = raw[:rnd.IntN(len(raw))]
+			}
+			var parsed Record
+			err := p.Parse(raw, &parsed)
+			alone, wantErr := Parse(raw)
+			if (err == nil) != (wantErr == nil) || err != nil && err.Error() != wantErr.Error() {
+				t.Fatalf("seed %d, record %d: %v, want %v", seed, i, err, wantErr)
+			}
+			_ = append(parsed.Headers, Header{"written", "over"})
+			got, want = append(got, parsed), append(want, alone)
+		}
+		equal(t, "records", got, want)
+	}
+}
+
 func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 	t.Run("hello", func(t *testing.T) {
 		h := Hello{Uplink: UplinkID{1, 2, 3}, NodeID: "edge-1", NodeCluster: "edge", Version: Version}
