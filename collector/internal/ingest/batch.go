@@ -51,11 +51,11 @@ func parse(b *record.Received) (batch, error) {
 // items parses encoded records of a topic, into which the result points.
 func items(records [][]byte, topic string) []produce.Item {
 	parsed := make([]produce.Item, len(records))
+	var parser record.Parser
 	for i, raw := range records {
 		item := &parsed[i]
 		item.Index = i
-		var err error
-		if item.Record, err = record.Parse(raw); err != nil {
+		if err := parser.Parse(raw, &item.Record); err != nil {
 			item.Record, item.Malformed = record.Record{Body: raw, Topic: topic}, err.Error()
 		}
 	}

@@ -1,6 +1,8 @@
 package produce
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/marceloboeira/crowd/collector/internal/label"
@@ -11,6 +13,15 @@ import (
 type fates struct {
 	inTopic, inDeadLetters *prometheus.CounterVec
 	routes                 *label.Set
+
+	mu      sync.RWMutex
+	counted map[kind]prometheus.Counter // of inTopic: to have it look for a series costs more than all else here
+}
+
+// kind is what inTopic tells records apart by.
+type kind struct {
+	route string
+	level record.Level
 }
 
 func newFates(registry prometheus.Registerer) *fates {
@@ -23,7 +34,8 @@ func newFates(registry prometheus.Registerer) *fates {
 			Name: "crowd_dead_letters_total",
 			Help: "Records that the dead-letter topic has, by why their own topic will never take them.",
 		}, []string{"route", "reason"}),
-		routes: label.NewSet(label.Routes),
+		routes:  label.NewSet(label.Routes),
+		counted: map[kind]prometheus.Counter{},
 	}
 	registry.MustRegister(f.inTopic, f.inDeadLetters)
 	return f
@@ -31,7 +43,19 @@ func newFates(registry prometheus.Registerer) *fates {
 
 // delivered notes a record that its topic has; level is what its route asks for.
 func (f *fates) delivered(route string, level record.Level) {
-	f.inTopic.WithLabelValues(f.routes.Value(route), level.String()).Inc()
+	f.mu.RLock()
+	counter := f.counted[kind{route, level}]
+	f.mu.RUnlock()
+	if counter == nil {
+		own := f.routes.Value(route)
+		counter = f.inTopic.WithLabelValues(own, level.String())
+		if own == route { // not what other routes, of which there may be any number, are counted as
+			f.mu.Lock()
+			f.counted[kind{own, level}] = counter
+			f.mu.Unlock()
+		}
+	}
+	counter.Inc()
 }
 
 // deadLettered notes a record that the dead-letter topic has; class is one of the Class constants.

@@ -10,8 +10,8 @@ import (
 //
 // It alternates between two states:
 //
-//	open     records go into the producer, up to the sender's limit at a time. After an error no more do; when
-//	         none is left in it, the lane fails.
+//	open     records go into the producer, up to the sender's limit at a time. After an error no more do but the rest
+//	         of a burst; when none is left in it, the lane fails.
 //	failing  wait (backoff), ask for the topic's metadata, send one record. If Kafka takes it, the lane is open.
 type lane struct {
 	sender *sender
@@ -23,6 +23,9 @@ type lane struct {
 	failure  error     // of a record that came back; nil in a lane that may send
 	changed  sync.Cond // any of the above, or sender.closed
 }
+
+// burst is how many records a lane lets into the producer in one go at most, so that what is done for each is little.
+const burst = 16
 
 func newLane(s *sender, topic string) *lane {
 	l := &lane{sender: s, topic: strings.Clone(topic)}
@@ -69,6 +72,8 @@ func (l *lane) send(probe bool) (more bool, err error) {
 	if probe {
 		limit = 1
 	}
+	var next []*entry
+	var build builder
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for probed := false; ; {
@@ -84,17 +89,35 @@ func (l *lane) send(probe bool) (more bool, err error) {
 		case l.underWay == 0 && probed:
 			return true, nil
 		case l.failure == nil && len(l.waiting) > 0 && l.underWay < limit && !probed:
-			e := l.waiting[0]
-			l.waiting[0] = nil
-			l.waiting = l.waiting[1:]
-			l.underWay++
+			n := min(len(l.waiting), limit-l.underWay, burst)
+			next = append(next[:0], l.waiting[:n]...)
+			clear(l.waiting[:n])
+			l.waiting = l.waiting[n:]
+			l.underWay += n
 			probed = probe
 			s.mu.Unlock()
-			s.submit(e, l.topic)
+			s.submit(next, l.topic, &build)
+			clear(next)
 			s.mu.Lock()
 		default:
 			l.changed.Wait()
 		}
+	}
+}
+
+// returned takes an entry out of those under way. Where it is given, it waits again behind the others; an error
+// is one of the topic's, which the lane has to deal with first. The caller holds sender.mu.
+func (l *lane) returned(again *entry, err error) {
+	l.underWay--
+	if again != nil {
+		l.waiting = append(l.waiting, again)
+	}
+	if err != nil {
+		l.failure = err
+	}
+	// Room for a single record is not worth waking up for: more of them are about to come back.
+	if l.underWay == 0 || len(l.waiting) > 0 && l.underWay <= l.sender.limit-min(burst, l.sender.limit/2) {
+		l.changed.Signal()
 	}
 }
 

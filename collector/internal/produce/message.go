@@ -1,9 +1,6 @@
 package produce
 
 import (
-	"fmt"
-	"slices"
-	"sync"
 	"time"
 	"unsafe"
 
@@ -12,119 +9,66 @@ import (
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
-// batch is a batch of an uplink of which not every record's fate is known.
-type batch struct {
-	producer *Producer
-	done     func([]Refusal)
-
-	mu      sync.Mutex
-	left    int
-	refused []Refusal
-}
-
-// finish takes a record off the batch.
-func (b *batch) finish(refused ...Refusal) {
-	b.mu.Lock()
-	b.left--
-	last := b.left == 0
-	b.refused = append(b.refused, refused...)
-	b.mu.Unlock()
-	if last {
-		slices.SortFunc(b.refused, func(x, y Refusal) int { return x.Index - y.Index })
-		b.done(b.refused)
-		b.producer.batchDone()
-	}
-}
-
-// entry is one record of a batch. At any time one goroutine owns it.
-type entry struct {
-	item        *Item
-	batch       *batch
-	redelivered bool
-	restamped   bool     // Kafka did not take the time of receipt for a timestamp
-	refusal     *Refusal // by its topic; the entry is a dead letter then
-	key, value  encoder  // what the message's Key and Value point to
-}
-
-// topic returns where the entry goes next: its topic, and when that has refused it, the dead-letter topic.
-func (e *entry) topic() string {
-	if e.refusal != nil {
-		return e.batch.producer.deadLetterTopic
-	}
-	return e.item.Record.Topic
-}
-
 // maxAhead is how far a timestamp may be in the future. Brokers take an hour unless told otherwise
 // (message.timestamp.after.max.ms), and reject the whole batch beyond it: one Envoy with a wrong clock would have
 // every batch of its topics sent record by record.
 const maxAhead = 50 * time.Minute
 
-// message builds the message for Kafka; topic is the lane's copy of the name. It comes as late as possible, since
-// with its headers a message takes several times the memory that the record takes in its batch; and it is a new
-// one for each attempt, since sarama still looks at a message after giving it back with an error.
-func (e *entry) message(topic string) *sarama.ProducerMessage {
-	r := &e.item.Record
-	m := &sarama.ProducerMessage{
-		Topic:     topic,
-		Value:     &e.value,
-		Headers:   headers(e.headers()),
-		Timestamp: r.Received,
-		Metadata:  e,
-	}
-	if r.Key != nil {
-		m.Key = &e.key
-	}
-	if e.restamped || time.Until(r.Received) > maxAhead {
-		m.Timestamp = time.Now()
-	}
-	return m
+// builder builds messages for Kafka. The zero value is ready; it is not safe for concurrent use.
+type builder struct {
+	headers []record.Header // of one record
 }
 
-func (e *entry) headers() []record.Header {
+// composedText is about what a record's headers in Kafka take that are not in the record itself: its id and its time,
+// and the source, which is its scheme and authority.
+const composedText = 36 + len(time.RFC3339Nano) + 32
+
+// messages builds the messages of entries, which share three pieces of memory: those are there until the last one is
+// done. It comes as late as possible, since with its headers a message takes several times the memory that the record
+// takes in its batch; and they are new ones for each attempt, since sarama still looks at a message after giving it back
+// with an error. topic is the lane's copy of the name.
+func (b *builder) messages(entries []*entry, topic string) []sarama.ProducerMessage {
+	count := 0
+	for _, e := range entries {
+		count += len(e.item.Record.Headers) + len(e.item.Record.Trailers) + record.MoreKafkaHeaders
+	}
+	messages := make([]sarama.ProducerMessage, len(entries))
+	headers := make([]sarama.RecordHeader, 0, count)
+	text := make([]byte, 0, len(entries)*composedText)
+	for i, e := range entries {
+		text = b.gather(e, text)
+		start := len(headers)
+		for j := range b.headers {
+			headers = append(headers, sarama.RecordHeader{Key: view(b.headers[j].Name), Value: view(b.headers[j].Value)})
+		}
+		r := &e.item.Record
+		messages[i] = sarama.ProducerMessage{
+			Topic: topic, Value: &e.value, Headers: headers[start:len(headers):len(headers)], Timestamp: r.Received, Metadata: e,
+		}
+		if r.Key != nil {
+			messages[i].Key = &e.key
+		}
+		if e.restamped || time.Until(r.Received) > maxAhead {
+			messages[i].Timestamp = time.Now()
+		}
+	}
+	clear(b.headers[:cap(b.headers)]) // or they would keep the batches that the records came with
+	return messages
+}
+
+// gather collects an entry's headers, for which it may write behind text.
+func (b *builder) gather(e *entry, text []byte) []byte {
 	r := &e.item.Record
-	h := record.MalformedHeaders(e.redelivered)
+	b.headers = b.headers[:0]
 	if e.item.Malformed == "" {
-		h = r.KafkaHeaders(e.redelivered)
+		b.headers, text = r.AppendKafkaHeaders(b.headers, text, e.redelivered)
+	} else {
+		b.headers = append(b.headers, record.MalformedHeaders(e.redelivered)...)
 	}
 	if e.refusal != nil {
-		h = append(h, record.ErrorHeaders(r.Topic, e.refusal.Class, e.refusal.Reason)...)
+		b.headers = append(b.headers, record.ErrorHeaders(r.Topic, e.refusal.Class, e.refusal.Reason)...)
 	}
-	return h
-}
-
-// stored is the end of a record that the topic where it went has.
-func (e *entry) stored() {
-	r := &e.item.Record
-	if e.refusal == nil {
-		e.batch.producer.fates.delivered(r.Route, r.Ack)
-		e.batch.finish()
-		return
-	}
-	e.refusal.DeadLettered = true
-	e.batch.producer.fates.deadLettered(r.Route, e.refusal.Class)
-	e.batch.finish(*e.refusal)
-}
-
-// refuse is called when the topic where the entry goes will never take it. It goes to the dead-letter topic then; what
-// that refuses too, as its own topic or as the second one, has no place to go.
-func (e *entry) refuse(class, why string) {
-	if e.refusal != nil {
-		e.refusal.Reason += "; and the dead-letter topic does not take it either: " + why
-		e.batch.finish(*e.refusal)
-		return
-	}
-	r, p := &e.item.Record, e.batch.producer
-	subject := fmt.Sprintf("record %s of route %q", r.ID, r.Route)
-	if class == ClassMalformed {
-		subject = fmt.Sprintf("record %d of its batch", e.item.Index)
-	}
-	tried := r.Topic == p.deadLetterTopic && class != ClassMalformed
-	e.refusal = &Refusal{Index: e.item.Index, Class: class, Reason: subject + ": " + why}
-	if p.deadLetterTopic == "" || tried {
-		e.batch.finish(*e.refusal)
-		return
-	}
-	p.bulk.push([]*entry{e})
+	return text
 }
 
 // encoder is a sarama.Encoder for bytes that are there already; by pointer, it costs no allocation.
@@ -139,14 +83,6 @@ func present(b []byte) []byte {
 		return []byte{}
 	}
 	return b
-}
-
-func headers(in []record.Header) []sarama.RecordHeader {
-	out := make([]sarama.RecordHeader, len(in))
-	for i := range in {
-		out[i] = sarama.RecordHeader{Key: view(in[i].Name), Value: view(in[i].Value)}
-	}
-	return out
 }
 
 // view returns the bytes of s without copying them; sarama only reads them.

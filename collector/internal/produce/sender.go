@@ -130,15 +130,18 @@ func (s *sender) checkTopic(topic string, fresh bool) error {
 	return err
 }
 
-// submit hands an entry to the producer, or to solo. It does not block for long: sarama's queue for a topic
+// submit hands entries to the producer, or to solo. It does not block for long: sarama's queue for a topic
 // holds as many messages as a lane lets into it.
-func (s *sender) submit(e *entry, topic string) {
-	m := e.message(topic)
-	if s.solo != nil && m.ByteSize(recordFormat) > s.config.Producer.MaxMessageBytes {
-		s.passOn(e)
-		return
+func (s *sender) submit(entries []*entry, topic string, build *builder) {
+	messages := build.messages(entries, topic)
+	for i, e := range entries {
+		m := &messages[i]
+		if s.solo != nil && m.ByteSize(recordFormat) > s.config.Producer.MaxMessageBytes {
+			s.passOn(e)
+			continue
+		}
+		s.async.Input() <- m
 	}
-	s.async.Input() <- m
 }
 
 // passOn gives an entry that was under way to solo.
@@ -191,16 +194,16 @@ func (s *sender) failed(e *entry, err error) {
 		topic := e.topic()
 		s.returned(topic, nil, nil)
 		if class == ClassTooLarge {
+			m := new(builder).messages([]*entry{e}, topic)[0]
 			e.refuse(class, fmt.Sprintf("larger than topic %s takes (%d bytes with key and headers): %v", topic,
-				e.message(topic).ByteSize(recordFormat), err))
+				m.ByteSize(recordFormat), err))
 		} else {
 			e.refuse(class, fmt.Sprintf("topic %s: %v", topic, err))
 		}
 	}
 }
 
-// returned takes an entry out of those under way. Where it is given, it waits again behind the others; an error
-// is one of the topic's, which the lane has to deal with first.
+// returned tells a topic's lane of an entry that is not under way any more.
 func (s *sender) returned(topic string, again *entry, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,14 +211,7 @@ func (s *sender) returned(topic string, again *entry, err error) {
 	if l == nil {
 		panic("BUG: a record came back from the producer to a lane that had ended")
 	}
-	l.underWay--
-	if again != nil {
-		l.waiting = append(l.waiting, again)
-	}
-	if err != nil {
-		l.failure = err
-	}
-	l.changed.Signal()
+	l.returned(again, err)
 }
 
 // close ends the sender; abandon says that there are still records, which stay unanswered.
