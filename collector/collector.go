@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"runtime"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
@@ -108,6 +109,10 @@ func (c *Collector) run(ctx context.Context) error {
 	ready := producer.Connected()
 	var spoolFailed <-chan struct{}
 	if sp == nil {
+		// Records come and go: what lives is a few MiB, and Go would collect after as many have been allocated, dozens of
+		// times a second. What is never written to takes no memory, but counts for when to collect. A spool has its memtables.
+		unwritten := make([]byte, c.config.MaxBufferBytes/4)
+		defer runtime.KeepAlive(unwritten)
 		server = ingest.New(settings, producer, nil, c.log, c.registry)
 	} else {
 		server = ingest.New(settings, producer, sp, c.log, c.registry)
