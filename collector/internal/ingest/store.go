@@ -38,6 +38,7 @@ func (s *Server) store(id record.UplinkID, b *batch, done func(outcome)) {
 	default:
 		s.spool.Append(spool.Entry{
 			Uplink: id, Sequence: b.Sequence, Redelivered: b.Redelivered, Topic: b.topic, Records: b.Records,
+			Parsed: b.items,
 		}, func(err error) {
 			switch {
 			case err == nil:
@@ -55,7 +56,10 @@ func (s *Server) store(id record.UplinkID, b *batch, done func(outcome)) {
 // Deliver hands an entry of the spool to the sink; the spool calls it. done gets what Kafka never takes in any form;
 // it is called as Sink.Produce says.
 func (s *Server) Deliver(e *spool.Entry, done func([]spool.Undeliverable)) {
-	parsed := items(e.Records, e.Topic)
+	parsed, ok := e.Parsed.([]produce.Item)
+	if !ok {
+		parsed = items(e.Records, e.Topic)
+	}
 	s.sink.Produce(parsed, e.Redelivered, func(refused []produce.Refusal) {
 		s.refused(parsed, refused)
 		var undeliverable []spool.Undeliverable

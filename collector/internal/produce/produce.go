@@ -43,6 +43,11 @@ const (
 	// 200,000 records/s at 20 ms.
 	bulkUnderWay = 4096
 
+	// bulkLinger is how long the first record of a Kafka batch waits for others, where no other request is under way.
+	// Records reach sarama one by one: without it, the first of an uplink's batch goes in a request of its own, and the
+	// others wait for that one's answer.
+	bulkLinger = 200 * time.Microsecond
+
 	// soloBytes leaves the decision to the broker: no record of the stream is longer, with what crowd adds to it.
 	soloBytes    = record.MaxMessageBytes + 1<<20
 	soloUnderWay = 16
@@ -147,6 +152,7 @@ func New(c Config, log *slog.Logger, registry prometheus.Registerer) (*Producer,
 	soloConfig.Producer.MaxMessageBytes = soloBytes
 	soloConfig.Producer.Flush.MaxMessages = 1
 	soloConfig.ChannelBufferSize = soloUnderWay
+	bulkConfig.Producer.Flush.Frequency = bulkLinger
 
 	failures := newFailures(log, registry)
 	solo := newSender(c.Kafka.Brokers, &soloConfig, soloUnderWay, failures)

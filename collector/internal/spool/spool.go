@@ -65,6 +65,9 @@ type Entry struct {
 	Redelivered bool   // the records may be in Kafka already
 	Topic       string // of every record
 	Records     [][]byte
+	// Parsed is what whoever appended the entry has made of the records, for whoever gets it delivered. An entry that was
+	// read back from the disk has none.
+	Parsed any
 }
 
 // Undeliverable is a record that nothing takes, and why. The spool sets it aside and tries it again at the next start.
