@@ -134,7 +134,7 @@ func (s *collectSide) round(b *testing.B, c collectCase, uplinks []*uplink) coll
 		interval = time.Second * time.Duration(c.uplinks*c.batch) / time.Duration(c.pace)
 	}
 	before := get(b, "http://"+s.admin+"/metrics")
-	began, used, byKafka := time.Now(), cpu(b, s.cmd.Process.Pid), cpu(b, s.kafka.PID())
+	began, used, byKafka := time.Now(), usage(b, s.cmd.Process.Pid).CPU, usage(b, s.kafka.PID()).CPU
 	var mu sync.Mutex
 	var waits []time.Duration
 	var all sync.WaitGroup
@@ -158,7 +158,7 @@ func (s *collectSide) round(b *testing.B, c collectCase, uplinks []*uplink) coll
 		after = get(b, "http://"+s.admin+"/metrics")
 		return total(b, after, "crowd_delivered_total", nil) == s.records
 	})
-	used, byKafka = cpu(b, s.cmd.Process.Pid)-used, cpu(b, s.kafka.PID())-byKafka
+	used, byKafka = usage(b, s.cmd.Process.Pid).CPU-used, usage(b, s.kafka.PID()).CPU-byKafka
 	slices.Sort(waits)
 	ms := func(share int) float64 { return waits[len(waits)*share/100].Seconds() * 1e3 }
 	return collectRound{

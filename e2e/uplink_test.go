@@ -49,7 +49,8 @@ func newUplink(b *testing.B, address string, records int, level record.Level) *u
 		batch := &record.Batch{}
 		for j := range records {
 			r, body := exampleRecord(i*records+j, level)
-			batch.Add(&r, [][]byte{body})
+			r.Body = body
+			batch.Add(r.Parts())
 		}
 		u.batches = append(u.batches, batch)
 	}

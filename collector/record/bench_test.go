@@ -40,14 +40,14 @@ func TestAllocations(t *testing.T) {
 	message := func() []byte {
 		var b Batch
 		for range records {
-			b.Add(&r, [][]byte{r.Body})
+			b.Add(r.Parts())
 		}
 		return slices.Clone(b.Message(Head{Sequence: 1}))
 	}()
 	headers, text := r.AppendKafkaHeaders(nil, nil, true)
 	var encoded Batch
-	encoded.Add(&r, [][]byte{r.Body})
-	chunks := [][]byte{r.Body}
+	parts, trailer := r.Parts(), Header{"x-sum", "1"}
+	encoded.Add(parts)
 	for name, c := range map[string]struct {
 		want float64
 		run  func()
@@ -74,7 +74,8 @@ func TestAllocations(t *testing.T) {
 		"headers for Kafka": {0, func() { headers, text = r.AppendKafkaHeaders(headers[:0], text[:0], true) }},
 		"encoding a record": {0, func() {
 			encoded.Reset()
-			encoded.Add(&r, chunks)
+			parts.Head = AppendTrailer(r.AppendHead(parts.Head[:0]), trailer)
+			encoded.Add(parts)
 			encoded.Message(Head{Sequence: 1})
 		}},
 	} {
