@@ -206,7 +206,7 @@ func TestHostCallsPerMirroredRequest(t *testing.T) {
 	c.CompleteHttpContext(c.mirror("/leads", make([]byte, 512)))
 	want := map[string]int{
 		"proxy_get_header_map_pairs": 1, "proxy_get_property": 1, "proxy_get_buffer_bytes": 1, "proxy_grpc_send": 1,
-		"proxy_set_effective_context": 2,
+		"proxy_set_effective_context": 2, "clock_time_get": 1,
 	}
 	if fmt.Sprint(c.calls) != fmt.Sprint(want) {
 		t.Errorf("a mirrored request makes the host calls %v, want %v", c.calls, want)
