@@ -29,7 +29,7 @@ const (
 
 var contestants = []contestant{
 	{name: answering, title: "Envoy itself: `buffer` and `direct_response`", answer: "body", start: startAnswering},
-	{name: "sink", crowd: true, title: "crowd's filter, a counter for a collector", answer: "body", promises: true, start: startSink},
+	{name: "sink", crowd: true, title: "crowd's filter, a counter for a collector", answer: "memory", promises: true, start: startSink},
 	{name: memory, crowd: true, title: "crowd, `memory`", answer: "memory", promises: true, start: startCrowd("memory", true)},
 	{name: "memory-diskless", crowd: true, title: "crowd, `memory`, no spool", answer: "memory", promises: true, start: startCrowd("memory", false)},
 	{name: disk, crowd: true, title: "crowd, `disk`", answer: "fsync", promises: true, start: startCrowd("disk", true)},
