@@ -76,14 +76,14 @@ func Build(in Input) (Resources, error) {
 	}
 	r := Resources{ExtensionConfigs: []*corev3.TypedExtensionConfig{filter}}
 	if in.Gateway != nil {
-		r.addGateway(*in.Gateway, collectors)
+		r.addGateway(*in.Gateway, collectors, in.Routes.Reach())
 	}
 	return r, r.Validate()
 }
 
-func (r *Resources) addGateway(g Gateway, collectors string) {
+func (r *Resources) addGateway(g Gateway, collectors string, reach route.Reach) {
 	r.Listeners = []*listenerv3.Listener{gatewayListener(g)}
-	r.Routes = []*routev3.RouteConfiguration{gatewayRoutes(g.Upstream)}
+	r.Routes = []*routev3.RouteConfiguration{gatewayRoutes(reach, g.Upstream)}
 	cluster, endpoints := collectorCluster(collectors, g.Collectors)
 	r.Clusters = append(r.Clusters, cluster)
 	if endpoints != nil {
