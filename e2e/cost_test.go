@@ -103,12 +103,7 @@ func BenchmarkRoutes(b *testing.B) {
 			broker := kafka.Start(b, kafka.Config{})
 			var sides [2]*side
 			for i, n := range []int{10, 10_000} {
-				var routes strings.Builder
-				routes.WriteString("defaults: {topic: leads}\nroutes:\n")
-				for r := range n {
-					fmt.Fprintf(&routes, "  - {name: r%d, match: "+match+"}\n", r, r)
-				}
-				s := newStackOn(b, broker, routes.String(), 1)
+				s := newStackOn(b, broker, manyRoutes(n, match), 1)
 				path := map[string]string{"paths": "/r%d/leads", "hosts": "/leads", "templates": "/r%d/7/leads"}[name]
 				if name != "hosts" {
 					path = fmt.Sprintf(path, n/2)
@@ -124,7 +119,7 @@ func BenchmarkRoutes(b *testing.B) {
 }
 
 // BenchmarkPassThrough compares an Envoy that is configured by hand, and forwards requests to a backend, with the same one
-// with the filter in it, whose routes take other requests.
+// with the filter in it, whose routes take other requests; and with the gateway, where such requests pass the filter by.
 func BenchmarkPassThrough(b *testing.B) {
 	filtered := newFilterStack(b)
 	filtered.backend = http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { // echo's answers say no length
@@ -134,14 +129,36 @@ func BenchmarkPassThrough(b *testing.B) {
 	filtered.start(withStaticFilter(b, bootstrap, `{"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads"}]}`))
 	bare := newFilterStack(b)
 	bare.start(withoutFilter(b, bootstrap))
-	var sides [2]*side
-	for i, s := range []*stack{bare, filtered} {
-		sides[i] = &side{
-			name: []string{"bare", "filtered"}[i], pid: s.envoy.PID(), address: strings.TrimPrefix(s.gateway, "http://"),
-			request: post("shop.example", "/other"),
-		}
+	broker := kafka.Start(b, kafka.Config{})
+	for _, with := range []struct {
+		name string
+		*stack
+	}{
+		{"filter", filtered},
+		{"gateway-10-routes", newStackOn(b, broker, manyRoutes(10, "{path: /r%d/leads}"), 1)},
+		{"gateway-10000-routes", newStackOn(b, broker, manyRoutes(10_000, "{path: /r%d/leads}"), 1)},
+	} {
+		b.Run(with.name, func(b *testing.B) {
+			var sides [2]*side
+			for i, s := range []*stack{bare, with.stack} {
+				sides[i] = &side{
+					name: []string{"bare", with.name}[i], pid: s.envoy.PID(), address: strings.TrimPrefix(s.gateway, "http://"),
+					request: post("shop.example", "/r7/other"),
+				}
+			}
+			compareCosts(b, sides)
+		})
 	}
-	compareCosts(b, sides)
+}
+
+// manyRoutes is a document of n routes, with their numbers in match.
+func manyRoutes(n int, match string) string {
+	var routes strings.Builder
+	routes.WriteString("defaults: {topic: leads}\nroutes:\n")
+	for r := range n {
+		fmt.Fprintf(&routes, "  - {name: r%d, match: "+match+"}\n", r, r)
+	}
+	return routes.String()
 }
 
 // withoutFilter puts one that is never created in the filter's place.
