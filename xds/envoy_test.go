@@ -248,6 +248,33 @@ func TestGatewayWithUpstream(t *testing.T) {
 	}
 }
 
+// What no route can take never gets to the filter; here that would break at it. So would what a route can take.
+func TestTheFilterIsLeftAlone(t *testing.T) {
+	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"127.0.0.1:1"}, Upstream: backend(t)})
+	write(t, c.filter, string(envoytest.TouchyFilter()))
+	_, address := start(t, envoy.GatewayBootstrap{XDS: []string{c.Addr().String()}, Admin: "127.0.0.1:0"}, xds.GatewayListener)
+	check := func(wants map[string]bool) {
+		t.Helper()
+		for path, left := range wants {
+			status, _ := get(t, "http://"+address+path)
+			if left && status != http.StatusOK || !left && status != http.StatusServiceUnavailable {
+				t.Errorf("%s: %d, and it is %t that the filter is left alone", path, status, left)
+			}
+		}
+	}
+	check(map[string]bool{"/": true, "/lead": true, "/leads/7": true, "/x?/leads": true, "/leads": false, "/leads?x=/y": false, "/x/../leads": false})
+	write(t, c.routes, track)
+	for deadline := time.Now().Add(patience); ; {
+		if status, _ := get(t, "http://"+address+"/leads"); status == http.StatusOK {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("/leads is still the filter's")
+		}
+	}
+	check(map[string]bool{"/": true, "/leads": true, "/track": true, "/track/": false, "/track/7": false})
+}
+
 // An Envoy with a listener of its own has the filter from a server that has a whole gateway besides.
 func TestFilterOnly(t *testing.T) {
 	c := serve(t, xds.Config{Gateway: "127.0.0.1:0", Collectors: []string{"127.0.0.1:1"}})
