@@ -163,10 +163,16 @@ func TestTheClientLeavesInTheMiddle(t *testing.T) {
 	verify(t, s.kafka, "leads", "/leads", answers, largestBody) // fails for a record without a request's id
 }
 
-// TestOtherRequestsAndAnswers checks what is not absorbed, what is too large, and a route's own answer and key.
+// TestOtherRequestsAndAnswers checks what is not absorbed, what is too large, a route's own answer and key, and every kind of
+// route.
 func TestOtherRequestsAndAnswers(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, absorbRoutes, 1)
+	s := newStack(t, absorbRoutes+`
+  - {name: template, match: {path_template: "/shops/{shop}/orders"}, topic: kinds, answer: {status: 201}}
+  - {name: regex, match: {safe_regex: "/r[0-9]+"}, topic: kinds, answer: {status: 201}}
+  - {name: root, match: {path: /, methods: [PUT]}, topic: kinds, answer: {status: 201}}
+  - {name: mirror, match: {prefix: /mirrored/}, topic: copies, mode: mirror}
+`, 1)
 	do := func(method, path, body string) (int, string, http.Header) {
 		q, err := http.NewRequestWithContext(t.Context(), method, s.gateway+path, strings.NewReader(body))
 		if err != nil {
@@ -199,7 +205,27 @@ func TestOtherRequestsAndAnswers(t *testing.T) {
 	if status != http.StatusAccepted || text != "taken" || headers.Get("content-type") != "text/plain" {
 		t.Errorf("order: %d %q %v", status, text, headers)
 	}
-	s.drained(1)
+	taken := []string{"/shops/7/orders", "/shops/a%2Fb/orders?x=/y", "/r12", "/r1?", "/other/../r12", "/", "/?x"}
+	for _, path := range taken {
+		if status, text, _ := do(http.MethodPut, path, "b"); status != http.StatusCreated {
+			t.Errorf("%s: %d %q, want it to be absorbed", path, status, text)
+		}
+	}
+	for _, path := range []string{"/shops/7", "/shops/7/orders/8", "/rx", "/r", "/R1", "//", "/x?/r1", "/leads/7", "/mirrored", "/mirrored/7"} {
+		if status, text, _ := do(http.MethodPut, path, "b"); status != http.StatusOK || text != "backend: PUT "+path+" b" {
+			t.Errorf("%s: %d %q, want the backend's answer", path, status, text)
+		}
+	}
+	answered := len(taken) + 1
+	s.eventually("all answered requests are stored, and the copy", func() bool {
+		return s.stat("crowd.answered") == answered && s.stat("crowd.mirrored") == 1 && s.stat("crowd.records_stored") == answered+1
+	})
+	s.settled()
+	for topic, want := range map[string]int{"kinds": len(taken), "copies": 1} {
+		if records, err := s.kafka.ReadAll(t.Context(), topic); err != nil || len(records) != want {
+			t.Errorf("%s: %d records, %v; want %d", topic, len(records), err, want)
+		}
+	}
 	records, err := s.kafka.ReadAll(t.Context(), "orders")
 	if err != nil {
 		t.Fatal(err)
