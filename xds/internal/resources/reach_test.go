@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -112,7 +113,7 @@ func startWith(ctx context.Context, t *testing.T, documents []route.Config) *env
 }
 
 // ask yields requests, sent byte for byte over one connection, with the status of their answers.
-func ask(t *testing.T, address string, requests []route.Request) func(yield func(route.Request, int) bool) {
+func ask(t *testing.T, address string, requests []route.Request) iter.Seq2[route.Request, int] {
 	return func(yield func(route.Request, int) bool) {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
@@ -127,18 +128,25 @@ func ask(t *testing.T, address string, requests []route.Request) func(yield func
 			if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nhost: %s\r\n\r\n", r.Method, r.Path, r.Authority); err != nil {
 				t.Fatal(err)
 			}
-			response, err := http.ReadResponse(reader, nil)
+			status, err := readAnswer(reader)
 			if err != nil {
 				t.Fatalf("%+v: %v", r, err)
 			}
-			if _, err := io.Copy(io.Discard, response.Body); err != nil {
-				t.Fatalf("%+v: %v", r, err)
-			}
-			if !yield(r, response.StatusCode) {
+			if !yield(r, status) {
 				return
 			}
 		}
 	}
+}
+
+func readAnswer(from *bufio.Reader) (status int, err error) {
+	response, err := http.ReadResponse(from, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer response.Body.Close()
+	_, err = io.Copy(io.Discard, response.Body)
+	return response.StatusCode, err
 }
 
 // dice make documents and requests of so few different parts that they meet.

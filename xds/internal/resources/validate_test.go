@@ -7,6 +7,8 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // Whatever is inconsistent is said, with both ends.
@@ -50,7 +52,8 @@ func TestValidate(t *testing.T) {
 			`extension configuration "crowd": what is said to be envoy.extensions.filters.http.wasm.v3.Wasm is none`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r, err := Build(Input{Filter: Filter{Path: "/crowd.wasm"}, Gateway: &Gateway{
+			routes := route.Config{Routes: []route.Route{{Name: "leads", Match: route.Match{Path: "/leads"}, Policy: route.Policy{Topic: "leads"}}}}
+			r, err := Build(Input{Routes: routes, Filter: Filter{Path: "/crowd.wasm"}, Gateway: &Gateway{
 				TLS: &TLS{"/tls.crt", "/tls.key"}, Collectors: []Address{{"10.0.0.1", 9001}}, Upstream: &Address{"api", 80},
 			}})
 			if err != nil {
