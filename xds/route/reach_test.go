@@ -1,9 +1,12 @@
 package route
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -42,12 +45,19 @@ func TestReach(t *testing.T) {
 	}
 }
 
-// checkReach holds a document's reach against a request that one of its routes takes.
-func checkReach(t *testing.T, c Config, taken Request) {
+// checkReach holds a document's reach against the requests that its table takes, and returns how many those are.
+func checkReach(t *testing.T, c Config, requests ...Request) (taken int) {
 	t.Helper()
-	reach := c.Reach()
-	if !slices.Contains(reach.Paths, pathOf(taken.Path)) && !reach.begins(taken.Path) {
-		t.Errorf("%+v is out of %+v, the reach of %+v", taken, reach, c.Routes)
+	table, reach := compile(t, c), c.Reach()
+	for _, r := range requests {
+		if table.Match(&r) == nil {
+			continue
+		}
+		taken++
+		begins := func(prefix string) bool { return strings.HasPrefix(r.Path, prefix) }
+		if !slices.Contains(reach.Paths, beforeQuery.FindString(r.Path)) && !slices.ContainsFunc(reach.Prefixes, begins) {
+			t.Errorf("%+v is out of %+v, the reach of %+v", r, reach, c.Routes)
+		}
 	}
 	if !slices.IsSorted(reach.Paths) || !slices.IsSorted(reach.Prefixes) {
 		t.Errorf("%+v is out of order", reach)
@@ -58,4 +68,46 @@ func checkReach(t *testing.T, c Config, taken Request) {
 			t.Errorf("%q is not the only one of %+v", prefix, reach)
 		}
 	}
+	return taken
+}
+
+// TestReachHoldsWhatIsTaken is about documents of few routes, as the reach of many is soon everything.
+func TestReachHoldsWhatIsTaken(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	d := dice{rand.New(rand.NewPCG(seed, 0))}
+	taken := 0
+	for range 2_000 {
+		c := Config{Routes: []Route{}}
+		for i := range d.IntN(4) {
+			c.Routes = append(c.Routes, Route{Name: fmt.Sprint(i), Match: d.match(), Policy: d.policy()})
+		}
+		var requests []Request
+		for range 20 {
+			requests = append(requests, d.request())
+		}
+		if taken += checkReach(t, c, requests...); t.Failed() {
+			return
+		}
+	}
+	if taken < 1_000 {
+		t.Errorf("only %d requests are taken", taken)
+	}
+}
+
+func FuzzReach(f *testing.F) {
+	f.Add("/a", "/a/", "/a/{b}", "/a[0-9]+", "/a/1?b")
+	f.Add("/", "/", "/**", ".*", "/")
+	f.Add("/a", "/b", "/*/", "^(?i)/a|/b", "/A#")
+	f.Fuzz(func(t *testing.T, path, prefix, template, regex, requested string) {
+		all := Config{Routes: []Route{}}
+		for _, m := range []Match{{Path: path}, {Prefix: prefix}, {PathTemplate: template}, {SafeRegex: regex}} {
+			one := Config{Routes: []Route{{Name: fmt.Sprint(len(all.Routes)), Match: m, Policy: Policy{Topic: "t"}}}}
+			if one.Validate() == nil {
+				all.Routes = append(all.Routes, one.Routes...)
+				checkReach(t, one, Request{Path: requested}, Request{Path: path}, Request{Path: prefix + requested}, Request{Path: template})
+			}
+		}
+		checkReach(t, all, Request{Path: requested})
+	})
 }
