@@ -105,7 +105,7 @@ micro: ## Run the Go benchmarks
 
 .PHONY: cost
 cost: build ## Compare what requests cost Envoy: 10 routes and 10,000, with the filter and without
-	go test -run '^$$' -bench 'BenchmarkRoutes|BenchmarkPassThrough' -benchtime 1x -timeout 10m ./e2e
+	go test -run '^$$' -bench 'BenchmarkRoutes|BenchmarkPassThrough' -benchtime 1x -timeout 15m ./e2e
 
 ##@ Keep in order
 
