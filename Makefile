@@ -103,6 +103,12 @@ bench: build ## Measure crowd beside Envoy alone, ext_proc and plain Go; BENCH='
 micro: ## Run the Go benchmarks
 	go test -run '^$$' -bench . -benchmem $(units)
 
+.PHONY: profile
+profile: ## Show where the filter's time goes on V8, and which host calls a request makes (Node)
+	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -o bin/named.wasm ./filter
+	go run ./filter/trim bin/named.wasm
+	node --no-liftoff filter/profile/profile.mjs bin/named.wasm
+
 .PHONY: cost
 cost: build ## Compare what requests cost Envoy: 10 routes and 10,000, with the filter and without
 	go test -run '^$$' -bench 'BenchmarkRoutes|BenchmarkPassThrough' -benchtime 1x -timeout 15m ./e2e
