@@ -83,6 +83,15 @@ func parseHello(raw []byte) (*Hello, error) {
 
 func parseBatch(raw []byte) (*Received, error) {
 	b := &Received{}
+	records := 0
+	for s := (scanner{raw: raw, known: batchTypes}); s.next(); {
+		if s.number == fieldBatchRecords {
+			records++
+		}
+	}
+	if records > 0 {
+		b.Records = make([][]byte, 0, records)
+	}
 	err := fields(raw, func(f field) error {
 		switch f.number {
 		case fieldBatchSequence:

@@ -1,6 +1,7 @@
 package produce
 
 import (
+	"slices"
 	"time"
 	"unsafe"
 
@@ -19,22 +20,30 @@ type builder struct {
 	headers []record.Header // of one record
 }
 
-// composedText is about what a record's headers in Kafka take that are not in the record itself: its id and its time,
-// and the source, which is its scheme and authority.
-const composedText = 36 + len(time.RFC3339Nano) + 32
+// composed returns at least how many bytes AppendKafkaHeaders writes behind a text: id, time, source and trailers' names.
+func composed(r *record.Record) int {
+	n := 36 + len(time.RFC3339Nano) + len(r.Scheme) + len("://") + len(r.Authority)
+	for i := range r.Trailers {
+		n += len(record.TrailerPrefix) + len(r.Trailers[i].Name)
+	}
+	return n
+}
 
 // messages builds the messages of entries, which share three pieces of memory: those are there until the last one is
 // done. It comes as late as possible, since with its headers a message takes several times the memory that the record
 // takes in its batch; and they are new ones for each attempt, since sarama still looks at a message after giving it back
 // with an error. topic is the lane's copy of the name.
 func (b *builder) messages(entries []*entry, topic string) []sarama.ProducerMessage {
-	count := 0
+	count, most, length := 0, 0, 0
 	for _, e := range entries {
-		count += len(e.item.Record.Headers) + len(e.item.Record.Trailers) + record.MoreKafkaHeaders
+		r := &e.item.Record
+		n := len(r.Headers) + len(r.Trailers) + record.MoreKafkaHeaders
+		count, most, length = count+n, max(most, n), length+composed(r)
 	}
+	b.headers = slices.Grow(b.headers[:0], most)
 	messages := make([]sarama.ProducerMessage, len(entries))
 	headers := make([]sarama.RecordHeader, 0, count)
-	text := make([]byte, 0, len(entries)*composedText)
+	text := make([]byte, 0, length)
 	for i, e := range entries {
 		text = b.gather(e, text)
 		start := len(headers)
