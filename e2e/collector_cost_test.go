@@ -3,6 +3,7 @@ package e2e
 import (
 	"flag"
 	"fmt"
+	"net/http"
 	"os/exec"
 	"slices"
 	"sync"
@@ -15,7 +16,7 @@ import (
 
 var against = flag.String("against", "", "another crowd, whose collector runs in turn with that of ../bin")
 
-// A round of BenchmarkCollector has so many records; each case has so many rounds, of which the first does not count.
+// A round of BenchmarkCollector has so many records. Each case has so many rounds, of which the first does not count.
 const (
 	collectRecords = 40_000
 	collectRounds  = 6
@@ -112,7 +113,12 @@ func startCollectSide(b *testing.B, suffix, binary string, broker *kafka.Broker,
 		address: p.waitFor(`collector listening.* address=(\S+)`),
 	}
 	eventually(b, "the collector is ready", func() bool {
-		return exec.Command("curl", "-sf", "http://"+s.admin+"/readyz").Run() == nil
+		response, err := http.Get("http://" + s.admin + "/readyz") //nolint:noctx // a test's own address
+		if err != nil {
+			return false
+		}
+		_ = response.Body.Close()
+		return response.StatusCode == http.StatusOK
 	})
 	return s
 }
