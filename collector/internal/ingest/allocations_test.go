@@ -21,7 +21,8 @@ func TestAllocations(t *testing.T) {
 		for range 12 {
 			r.Headers = append(r.Headers, record.Header{Name: "x-header", Value: "value"})
 		}
-		encoded.Add(&r, [][]byte{bytes.Repeat([]byte("x"), 512)})
+		r.Body = bytes.Repeat([]byte("x"), 512)
+		encoded.Add(r.Parts())
 	}
 	raw := encoded.Message(record.Head{Sequence: 1})
 	const want = 10 // the batch and its list of records; items; room for headers, each time twice as much
