@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -32,11 +33,17 @@ func (id ID) String() string {
 
 // AppendText appends what String returns.
 func (id ID) AppendText(dst []byte) []byte {
-	for i, part := range [...][]byte{id[0:4], id[4:6], id[6:8], id[8:10], id[10:16]} {
-		if i > 0 {
-			dst = append(dst, '-')
+	const digits, length = "0123456789abcdef", 36
+	at := len(dst)
+	dst = slices.Grow(dst, length)[:at+length]
+	text := dst[at:]
+	for i, b := range id {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text[0] = '-'
+			text = text[1:]
 		}
-		dst = hex.AppendEncode(dst, part)
+		text[0], text[1] = digits[b>>4], digits[b&15]
+		text = text[2:]
 	}
 	return dst
 }
