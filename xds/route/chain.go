@@ -48,6 +48,9 @@ func newChain[T any](entries map[string]T, from direction) chain[T] {
 
 // longest returns the index of the longest entry that text begins with, -1 if none.
 func (c *chain[T]) longest(text string) int {
+	if len(c.links) == 0 { // as most are
+		return -1
+	}
 	i := sort.Search(len(c.links), func(i int) bool { return c.from.compare(c.links[i].text, text) > 0 }) - 1
 	for i >= 0 && !c.from.begins(text, c.links[i].text) {
 		i = c.links[i].shorter
