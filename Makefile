@@ -10,6 +10,7 @@ SEEDS    ?= 20000
 OVERLOAD ?= 5m
 OUT      ?= bin/bench
 BENCH    ?=
+GROWTH   ?=
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -110,8 +111,12 @@ profile: ## Show where the filter's time goes on V8, and which host calls a requ
 	node --no-liftoff filter/profile/profile.mjs bin/named.wasm
 
 .PHONY: cost
-cost: build ## Compare what requests cost Envoy: 10 routes and 10,000, with the filter and without
-	go test -run '^$$' -bench 'BenchmarkRoutes|BenchmarkPassThrough' -benchtime 1x -timeout 15m ./e2e
+cost: build ## Compare what requests cost Envoy with the filter and without
+	go test -run '^$$' -bench BenchmarkPassThrough -benchtime 1x -timeout 10m ./e2e
+
+.PHONY: growth
+growth: build ## Measure what grows with routes, uplinks, collectors, backlog and time; GROWTH='-bench Growth/time -steady 10m'
+	go test -run '^$$' -bench '^BenchmarkGrowth$$' -benchtime 1x -timeout 60m ./e2e $(GROWTH)
 
 ##@ Keep in order
 

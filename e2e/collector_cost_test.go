@@ -144,8 +144,9 @@ func (s *collectSide) round(b *testing.B, c collectCase, uplinks []*uplink) coll
 	var mu sync.Mutex
 	var waits []time.Duration
 	var all sync.WaitGroup
-	for _, u := range uplinks {
+	for i, u := range uplinks {
 		all.Go(func() {
+			time.Sleep(interval * time.Duration(i) / time.Duration(len(uplinks))) // or they would send at the same time
 			own := u.send(batches, interval, c.underWay)
 			mu.Lock()
 			defer mu.Unlock()

@@ -20,7 +20,7 @@ const (
 	costConnections = 16
 )
 
-// side is one of two Envoys that are compared.
+// side is one of the Envoys that are compared.
 type side struct {
 	name    string
 	pid     int
@@ -30,9 +30,9 @@ type side struct {
 	cost []float64
 }
 
-// compareCosts has both sides answer the same load in turn and reports the median of each, and that of the rounds' ratios of
-// the second to the first.
-func compareCosts(b *testing.B, sides [2]*side) {
+// compareCosts has all sides answer the same load in turn, and reports the median of each. It returns, for each, the median of
+// the rounds' ratios to the first.
+func compareCosts(b *testing.B, sides ...*side) (ratios []float64) {
 	b.Helper()
 	for _, s := range sides {
 		costOf(b, s) // warms up
@@ -46,16 +46,17 @@ func compareCosts(b *testing.B, sides [2]*side) {
 			}
 		}
 	}
-	var ratios []float64
-	for round := range sides[0].cost {
-		ratios = append(ratios, sides[1].cost[round]/sides[0].cost[round])
-	}
 	for _, s := range sides {
+		of := make([]float64, len(s.cost))
+		for round := range of {
+			of[round] = s.cost[round] / sides[0].cost[round]
+		}
+		ratios = append(ratios, median(of))
 		b.ReportMetric(median(s.cost), "µs/"+s.name)
-		b.Logf("%s: %.1f µs of Envoy's CPU a request (median of %.1f)", s.name, median(s.cost), s.cost)
+		b.Logf("%s: %.1f µs of Envoy's CPU a request (median of %.1f), ratio %.2f (of %.2f)", s.name, median(s.cost), s.cost, median(of), of)
 	}
-	b.ReportMetric(median(ratios), "ratio")
-	b.Logf("ratio: %.2f (median of %.2f)", median(ratios), ratios)
+	b.ReportMetric(ratios[len(ratios)-1], "ratio")
+	return ratios
 }
 
 func median(values []float64) float64 {
@@ -92,32 +93,6 @@ func usage(t testing.TB, pid int) load.Usage {
 // post returns a request of 512 bytes.
 func post(host, path string) []byte { return load.Post(host, path, bytes.Repeat([]byte("x"), 512)) }
 
-// BenchmarkRoutes compares absorbing with 10 routes and with 10,000, by path, by host and by template.
-func BenchmarkRoutes(b *testing.B) {
-	for name, match := range map[string]string{
-		"paths":     "{path: /r%d/leads}",
-		"hosts":     `{path: /leads, hosts: ["h%d.example"]}`,
-		"templates": `{path_template: "/r%d/{id}/leads"}`,
-	} {
-		b.Run(name, func(b *testing.B) {
-			broker := kafka.Start(b, kafka.Config{})
-			var sides [2]*side
-			for i, n := range []int{10, 10_000} {
-				s := newStackOn(b, broker, manyRoutes(n, match), 1)
-				path := map[string]string{"paths": "/r%d/leads", "hosts": "/leads", "templates": "/r%d/7/leads"}[name]
-				if name != "hosts" {
-					path = fmt.Sprintf(path, n/2)
-				}
-				sides[i] = &side{
-					name: fmt.Sprintf("%d-routes", n), pid: s.envoy.PID(), address: strings.TrimPrefix(s.gateway, "http://"),
-					request: post(fmt.Sprintf("h%d.example", n/2), path),
-				}
-			}
-			compareCosts(b, sides)
-		})
-	}
-}
-
 // BenchmarkPassThrough compares an Envoy that is configured by hand, and forwards requests to a backend, with the same one
 // with the filter in it, whose routes take other requests; and with the gateway, where such requests pass the filter by.
 func BenchmarkPassThrough(b *testing.B) {
@@ -139,14 +114,14 @@ func BenchmarkPassThrough(b *testing.B) {
 	} {
 		b.Run(with.name, func(b *testing.B) {
 			with.backend = quiet
-			var sides [2]*side
+			sides := make([]*side, 2)
 			for i, s := range []*stack{bare, with.stack} {
 				sides[i] = &side{
 					name: []string{"bare", with.name}[i], pid: s.envoy.PID(), address: strings.TrimPrefix(s.gateway, "http://"),
 					request: post("shop.example", "/r7/other"),
 				}
 			}
-			compareCosts(b, sides)
+			compareCosts(b, sides...)
 		})
 	}
 }

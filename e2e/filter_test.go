@@ -238,7 +238,7 @@ func (s *stack) bootstrap(xdsServer string) []byte {
 
 func (s *stack) start(bootstrap []byte) {
 	s.t.Helper()
-	s.envoy, s.log = startEnvoy(s.t, bootstrap)
+	s.envoy, s.log = startEnvoy(s.t, bootstrap, s.workers)
 	s.gateway = "http://" + s.listener(envoy.FilterListener)
 }
 

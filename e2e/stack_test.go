@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -31,6 +32,7 @@ type stack struct {
 	envoy       *envoy.Process
 	routes      string       // the file
 	backend     http.Handler // may be replaced before the first request
+	workers     int          // of Envoy; may be set before it starts, and is 2 otherwise
 	gateway     string       // http://host:port
 	log         *output
 }
@@ -44,6 +46,14 @@ func newStack(t testing.TB, routes string, collectors int, flags ...string) *sta
 
 // newStackOn starts everything but Kafka.
 func newStackOn(t testing.TB, broker *kafka.Broker, routes string, collectors int, flags ...string) *stack {
+	t.Helper()
+	s := prepareStackOn(t, broker, routes, collectors, flags...)
+	s.startEnvoy()
+	return s
+}
+
+// prepareStackOn starts everything but Kafka and Envoy.
+func prepareStackOn(t testing.TB, broker *kafka.Broker, routes string, collectors int, flags ...string) *stack {
 	t.Helper()
 	s := &stack{t: t, kafka: broker, routes: filepath.Join(t.TempDir(), "routes.yaml"), backend: echo}
 	s.writeRoutes(routes)
@@ -66,14 +76,13 @@ func newStackOn(t testing.TB, broker *kafka.Broker, routes string, collectors in
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.startEnvoy()
 	return s
 }
 
 // startEnvoy starts the Envoy, or another one in its place, on another port.
 func (s *stack) startEnvoy() {
 	s.t.Helper()
-	s.envoy, s.log = startEnvoy(s.t, s.envoyConfig)
+	s.envoy, s.log = startEnvoy(s.t, s.envoyConfig, s.workers)
 	s.gateway = "http://" + s.listener(xds.GatewayListener)
 }
 
@@ -87,13 +96,13 @@ var echo = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 })
 
 // startEnvoy starts an Envoy that ends with the test, and returns what it logs too.
-func startEnvoy(t testing.TB, bootstrap []byte) (*envoy.Process, *output) {
+func startEnvoy(t testing.TB, bootstrap []byte, workers int) (*envoy.Process, *output) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	log := &output{more: make(chan struct{})}
 	p, err := envoy.Start(ctx, envoy.ProcessConfig{
-		Path: envoytest.Path(t), Bootstrap: bootstrap, Concurrency: 2, Log: log,
+		Path: envoytest.Path(t), Bootstrap: bootstrap, Concurrency: cmp.Or(workers, 2), Log: log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -31,6 +31,9 @@ type uplink struct {
 // uplinkVariety is how many different batches an uplink has: as many as make compressing them no easier than it is.
 const uplinkVariety = 16
 
+// uplinkTopic is that of all their records.
+const uplinkTopic = "leads"
+
 // newUplink connects to a collector. Its batches have so many records, which ask for a level.
 func newUplink(b *testing.B, address string, records int, level record.Level) *uplink {
 	b.Helper()
@@ -151,7 +154,7 @@ func exampleRecord(i int, level record.Level) (record.Record, []byte) {
 		body = fmt.Appendf(body[:len(body)-1], `,"field-%d":"value %x"}`, len(body), uint32(len(body)*i)*2654435761)
 	}
 	return record.Record{
-		ID: record.NewID(now), Received: now, Route: "leads", Ack: level, Topic: "leads", Method: "POST", Scheme: "https",
+		ID: record.NewID(now), Received: now, Route: "leads", Ack: level, Topic: uplinkTopic, Method: "POST", Scheme: "https",
 		Authority: "shop.example", Path: fmt.Sprintf("/leads?source=newsletter&n=%d", i), Source: "192.0.2.1:54321",
 		Headers: []record.Header{
 			{Name: "content-length", Value: "512"}, {Name: "content-type", Value: "application/json"},

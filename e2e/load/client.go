@@ -20,6 +20,7 @@ type client struct {
 	statuses   map[int]int
 	unanswered int
 	latency    *hdrhistogram.Histogram
+	due        time.Time // when the next request may be sent, where there is a pace
 }
 
 func (c *client) dial(ctx context.Context) error {
@@ -43,7 +44,7 @@ func (c *client) hangUp() {
 }
 
 func (c *client) run(ctx context.Context) error {
-	for now := time.Now(); c.load.next(now); {
+	for now := c.paced(ctx, time.Now()); c.load.next(now); now = c.paced(ctx, now) {
 		if c.conn == nil {
 			if err := c.dial(ctx); err != nil {
 				return err
@@ -73,6 +74,24 @@ func (c *client) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// paced waits until the next request may be sent, and returns the time then. The end of ctx is found by who sends it.
+func (c *client) paced(ctx context.Context, now time.Time) time.Time {
+	if c.load.Pace == 0 {
+		return now
+	}
+	if wait := c.due.Sub(now); wait > 0 {
+		due := time.NewTimer(wait)
+		defer due.Stop()
+		select {
+		case <-due.C:
+		case <-ctx.Done():
+		}
+		now = time.Now()
+	}
+	c.due = now.Add(c.load.Pace)
+	return now
 }
 
 func (c *client) exchange() (answer, error) {

@@ -26,6 +26,8 @@ type Config struct {
 	Request []byte
 	// Connections is how many clients there are, each with a connection of its own that is kept alive.
 	Connections int
+	// Pace is the least time from one request of a client to its next; 0: none. Clients begin spread over it.
+	Pace time.Duration
 	// Requests is how many are sent in all; 0: as many as Duration allows.
 	Requests int
 	// Duration is for how long requests are sent; 0: until there were Requests. Answers to the last ones are
@@ -73,9 +75,9 @@ func newHistogram() *hdrhistogram.Histogram {
 // Duration; what it has seen until then is returned too.
 func Run(ctx context.Context, c Config) (Result, error) {
 	result := Result{Statuses: map[int]int{}, Latency: newHistogram()}
-	if c.Connections < 1 || c.Requests < 0 || c.Duration < 0 || c.Requests == 0 && c.Duration == 0 {
-		return result, fmt.Errorf("load: %d connections, %d requests, %v: want connections, and requests or a duration",
-			c.Connections, c.Requests, c.Duration)
+	if c.Connections < 1 || c.Requests < 0 || c.Duration < 0 || c.Pace < 0 || c.Requests == 0 && c.Duration == 0 {
+		return result, fmt.Errorf("load: %d connections, %d requests, %v, one every %v: want connections, and requests or a duration",
+			c.Connections, c.Requests, c.Duration, c.Pace)
 	}
 	l := &load{Config: c}
 	if c.Duration > 0 {
@@ -92,6 +94,9 @@ func Run(ctx context.Context, c Config) (Result, error) {
 		}
 	}
 	l.began = time.Now()
+	for i, client := range clients {
+		client.due = l.began.Add(c.Pace * time.Duration(i) / time.Duration(len(clients)))
+	}
 	errs := make([]error, len(clients))
 	var all sync.WaitGroup
 	for i, c := range clients {

@@ -74,6 +74,20 @@ func TestADurationEndsWithEveryAnswer(t *testing.T) {
 	}
 }
 
+func TestAPaceIsKept(t *testing.T) {
+	address, _ := server(t, func(int64) int { return http.StatusOK })
+	const clients, requests, pace = 4, 20, 10 * time.Millisecond
+	r, err := load.Run(t.Context(), load.Config{
+		Address: address, Request: load.Post("shop.example", "/leads", []byte("hello")), Connections: clients, Requests: requests, Pace: pace,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if least := pace * (requests - clients) / clients; r.Answers() != requests || r.Elapsed < least {
+		t.Errorf("%d answers in %v, want %d, and not within less than %v", r.Answers(), r.Elapsed, requests, least)
+	}
+}
+
 func TestBrokenConnectionsAreReplaced(t *testing.T) {
 	var all atomic.Int64
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
