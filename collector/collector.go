@@ -88,13 +88,30 @@ func (c *Collector) Run(ctx context.Context) error {
 }
 
 func (c *Collector) run(ctx context.Context) error {
-	sp, err := c.openSpool()
-	if err != nil {
-		return errors.Join(err, c.uplinks.Close(), c.admin.Close())
-	}
 	producer, err := produce.New(c.config.produce(), c.log, c.registry)
 	if err != nil {
 		panic("BUG: a configuration that is valid is not: " + err.Error())
+	}
+	var sp *spool.Spool
+	opened := make(chan struct{}) // closed when streams are taken, with the spool, if there is to be one
+	admin := admin.New(c.registry, func() (bool, string) { // ready when it takes streams, until it drains or its spool fails
+		switch {
+		case closed(ctx.Done()):
+			return false, "draining"
+		case c.config.Spool == NoSpool && !closed(producer.Connected()):
+			return false, "kafka has not been reached yet"
+		case !closed(opened):
+			return false, "the spool is being read"
+		case sp != nil && closed(sp.Failed()):
+			return false, "the spool has failed"
+		}
+		return true, "ready"
+	})
+	failed := make(chan error, 2)
+	go func() { failed <- admin.Serve(c.admin) }() // at once: reading a large spool takes a while, in which it is alive
+	sp, err = c.openSpool()
+	if err != nil {
+		return errors.Join(err, c.uplinks.Close(), producer.Close(ctx), admin.Close(), <-failed)
 	}
 	go func() {
 		select {
@@ -106,7 +123,6 @@ func (c *Collector) run(ctx context.Context) error {
 
 	settings := ingest.Config{Name: c.config.Name, MaxBufferBytes: c.config.MaxBufferBytes}
 	var server *ingest.Server
-	ready := producer.Connected()
 	var spoolFailed <-chan struct{}
 	if sp == nil {
 		// Records come and go: what lives is a few MiB, and Go would collect after as many have been allocated, dozens of
@@ -117,24 +133,10 @@ func (c *Collector) run(ctx context.Context) error {
 	} else {
 		server = ingest.New(settings, producer, sp, c.log, c.registry)
 		sp.Deliver(server.Deliver)
-		open := make(chan struct{})
-		close(open)
-		ready, spoolFailed = open, sp.Failed()
+		spoolFailed = sp.Failed()
 	}
-	admin := admin.New(c.registry, func() (bool, string) { // ready when it takes streams, until it drains or its spool fails
-		switch {
-		case closed(ctx.Done()):
-			return false, "draining"
-		case closed(spoolFailed):
-			return false, "the spool has failed"
-		case !closed(ready):
-			return false, "kafka has not been reached yet"
-		}
-		return true, "ready"
-	})
-	failed := make(chan error, 2)
+	close(opened)
 	go func() { failed <- server.Serve(c.uplinks) }()
-	go func() { failed <- admin.Serve(c.admin) }()
 	c.log.Info("collector listening", "name", c.config.Name, "address", c.Addr().String(), "admin", c.AdminAddr().String(),
 		"kafka", c.config.Kafka.Brokers, "spool", c.config.Spool)
 

@@ -121,6 +121,33 @@ func TestWhatIsOnDiskNeedsNoKafka(t *testing.T) {
 	expectBodies(t, cluster, "direct", "one", "two")
 }
 
+// slow is a disk that gives nothing away until it is told to go on.
+type slow struct {
+	vfs.FS
+	goOn chan struct{}
+}
+
+func (s slow) List(dir string) ([]string, error) {
+	<-s.goOn
+	return s.FS.List(dir)
+}
+
+func TestAliveWhileTheSpoolIsRead(t *testing.T) {
+	files := slow{vfs.NewMem(), make(chan struct{})}
+	r := runOn(t, spooling("spool", withoutKafka(t)), files)
+	if code, _ := r.get(t, "/healthz"); code != http.StatusOK {
+		t.Errorf("/healthz: %d", code)
+	}
+	if code, body := r.get(t, "/readyz"); code != http.StatusServiceUnavailable || body != "the spool is being read" {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+	close(files.goOn)
+	r.connect(t) // waits for the window
+	if code, body := r.get(t, "/readyz"); code != http.StatusOK {
+		t.Errorf("/readyz: %d %s", code, body)
+	}
+}
+
 func TestARestartDeliversWhatIsLeft(t *testing.T) {
 	cluster := kafkatest.Start(t, kfake.SeedTopics(1, "leads"))
 	fault := stuck(cluster)

@@ -112,5 +112,5 @@ func (s *Spool) foundAgain(k key, c content, value []byte) {
 	s.entries++
 	s.disk.Take(t.name, int64(k.size()+len(value)))
 	s.shelve(t, k.id)
-	s.left = append(s.left, left{k.id, c.uplink, c.sequence})
+	s.left.add(left{k.id, c.uplink, c.sequence})
 }

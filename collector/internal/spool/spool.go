@@ -19,13 +19,11 @@
 package spool
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -123,7 +121,7 @@ type Spool struct {
 	memory    *share.Pool
 	overdrawn bool // an entry is in memory on top of it
 	setAside  int  // records
-	left      []left
+	left      lefts
 
 	deliver  func(*Entry, func([]Undeliverable))
 	ready    []*ready // for the feeder, straight from memory
@@ -131,13 +129,6 @@ type Spool struct {
 
 	changed func()
 	told    room
-}
-
-// left is an entry that start-up found.
-type left struct {
-	id       id
-	uplink   record.UplinkID
-	sequence uint64
 }
 
 // Open opens a spool, making a new one where there is none, and reads through what it holds, so that it takes as long
@@ -197,10 +188,10 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 	return s, nil
 }
 
-// Left calls visit for every entry that start-up found, from the oldest on, possibly more than once. It must be called
-// before Deliver.
+// Left calls visit for the entries that start-up found, from the oldest on, but where there were very many for the newest
+// only, 65,536 at least. It may call more than once for one. It must be called before Deliver.
 func (s *Spool) Left(visit func(record.UplinkID, uint64)) {
-	slices.SortFunc(s.left, func(a, b left) int { return cmp.Compare(a.id, b.id) })
+	s.left.sort()
 	for _, l := range s.left {
 		visit(l.uplink, l.sequence)
 	}
