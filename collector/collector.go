@@ -93,7 +93,7 @@ func (c *Collector) run(ctx context.Context) error {
 		panic("BUG: a configuration that is valid is not: " + err.Error())
 	}
 	var sp *spool.Spool
-	opened := make(chan struct{}) // closed when streams are taken, with the spool, if there is to be one
+	opened := make(chan struct{})                          // closed when streams are taken, with the spool, if there is to be one
 	admin := admin.New(c.registry, func() (bool, string) { // ready when it takes streams, until it drains or its spool fails
 		switch {
 		case closed(ctx.Done()):
