@@ -96,7 +96,7 @@ func fill(b *testing.B, c *collector, size int64, metric func(string) float64) (
 	u := newUplink(b, c.address, growthBatch, record.LevelDisk)
 	for metric("crowd_spool_bytes") < float64(size) {
 		const batches = 200
-		if waits := u.send(batches, 0, 16); len(waits) != batches {
+		if waits := u.send(batches, 0, growthUnderWay); len(waits) != batches {
 			b.FailNow()
 		}
 		records += batches * growthBatch

@@ -10,13 +10,14 @@ import (
 
 // growthOfRoutes compares absorbing with 10 to 10,000 routes that are told apart by path, by host and by template.
 func growthOfRoutes(b *testing.B) {
+	const routesRounds = 7
+	broker := kafka.Start(b, kafka.Config{})
 	for _, c := range []struct{ name, match, host, path string }{
 		{"paths", "{path: /r%d/leads}", "shop.example", "/r%d/leads"},
 		{"hosts", `{path: /leads, hosts: ["h%d.example"]}`, "h%d.example", "/leads"},
 		{"templates", `{path_template: "/r%d/{id}/leads"}`, "shop.example", "/r%d/7/leads"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			broker := kafka.Start(b, kafka.Config{})
 			counts := []int{10, 100, 1_000, 10_000}
 			sides := make([]*side, len(counts))
 			for i, n := range counts {
@@ -27,7 +28,7 @@ func growthOfRoutes(b *testing.B) {
 					request: post(middle(c.host), middle(c.path)),
 				}
 			}
-			ratios := compareCosts(b, sides...)
+			ratios := compareCosts(b, routesRounds, sides...)
 			t := newTable("Routes, told apart by their "+c.name, "routes", "Envoy µs/request", "ratio", "Envoy MiB")
 			for i, s := range sides {
 				t.add(counts[i], median(s.cost), ratios[i], usage(b, s.pid).Resident/mebibyte)
