@@ -76,7 +76,8 @@ func (c *Collector) Left() bool { return c.left }
 // failed; what is left in the spool is no error, but a warning in the log. When the spool fails, Run ends in the same
 // way, but for the uplinks, which get no acknowledgements any more, and returns that error.
 //
-// Without a spool the collector is not ready and takes no streams until Kafka has been reached; it keeps trying.
+// Without a spool the collector is not ready and takes no streams until Kafka has been reached; it keeps trying. With one,
+// it is not and does not until that has been read.
 func (c *Collector) Run(ctx context.Context) error {
 	err := c.run(ctx)
 	if err != nil {
