@@ -8,12 +8,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/marceloboeira/crowd/e2e/kafka"
 )
 
 const (
-	mebibyte     = 1 << 20
-	largestBody  = 5 * mebibyte
-	messageLimit = 8 * mebibyte // of the test's broker
+	mebibyte    = 1 << 20
+	largestBody = 5 * mebibyte
 )
 
 const absorbRoutes = `
@@ -76,7 +77,7 @@ func TestTooLargeForKafka(t *testing.T) {
 	t.Parallel()
 	const others = 500
 	s := newStack(t, absorbRoutes, 1)
-	huge := makeRequest("/orders/large", 997, messageLimit+mebibyte) // random: the limit is on what is compressed
+	huge := makeRequest("/orders/large", 997, kafka.MessageLimit+mebibyte) // random: the limit is on what is compressed
 	a := huge.send(t.Context(), newClient(false), s.gateway)
 	if a.err != nil || a.status != http.StatusAccepted {
 		t.Fatalf("%+v", a)

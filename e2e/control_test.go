@@ -67,7 +67,7 @@ func TestNothingIsLostWhenRoutesChange(t *testing.T) {
 func TestNothingIsLostWhenRoutesGoBackAndForth(t *testing.T) {
 	t.Parallel()
 	const requests, changes = 2_000, 10
-	s := newStack(t, absorbRoutes, 1)
+	s := newStackOn(t, ownKafka(t, nil), absorbRoutes, 1)
 	warm := sendLoad(t, s.gateway, "/orders/large", 10, 2, 100, func(int) {}) // so that the topics' partitions are known
 	s.drained(len(warm))
 	s.kafka.Pause()

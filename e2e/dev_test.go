@@ -46,11 +46,18 @@ func children(t testing.TB, pid int) (all []int) {
 	return all
 }
 
-// dev starts `crowd dev` on a free port and waits until it is ready. It has a configuration directory of its own.
+// devCommand is `crowd dev` on a free port, with a configuration directory of its own.
+func devCommand(ctx context.Context, t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, absolute(t, crowdBinary), append([]string{"dev", "--listen", "127.0.0.1:0"}, args...)...)
+	cmd.Env = append(os.Environ(), "XDG_CONFIG_HOME="+t.TempDir())
+	return cmd
+}
+
+// dev starts `crowd dev` and waits until it is ready.
 func dev(t *testing.T, args ...string) (p *process, gateway string) {
 	t.Helper()
-	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	p = crowd(t, append([]string{"dev", "--listen", "127.0.0.1:0"}, args...)...)
+	p = start(t, devCommand(t.Context(), t, args...))
 	gateway = p.waitFor(`crowd listens on (http://\S+)`)
 	p.waitFor(`^ready$`)
 	return p, gateway
@@ -58,8 +65,10 @@ func dev(t *testing.T, args ...string) (p *process, gateway string) {
 
 // TestDev is a new user's first minute: one command, the request it proposes, the record on the screen, the end.
 func TestDev(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
+			t.Parallel()
 			p, gateway := dev(t)
 			if try := p.waitFor(`^  (curl .*)$`); !strings.Contains(try, gateway+"/leads") {
 				t.Errorf("proposes %q", try)
@@ -96,6 +105,7 @@ func TestDev(t *testing.T) {
 // TestDevFollowsRoutes adds a route with a topic that nobody knows yet: the change is seen to be taken, and so are its
 // records.
 func TestDevFollowsRoutes(t *testing.T) {
+	t.Parallel()
 	s := &stack{t: t, routes: filepath.Join(t.TempDir(), "routes.yaml")}
 	s.writeRoutes(absorbRoutes)
 	p, gateway := dev(t, "--routes", s.routes)
@@ -116,6 +126,7 @@ func TestDevFollowsRoutes(t *testing.T) {
 
 // TestDevTail copies the line that reads what has landed.
 func TestDevTail(t *testing.T) {
+	t.Parallel()
 	p, gateway := dev(t, "--quiet")
 	r := request{path: "/leads?from=test", kind: kindJSON, body: []byte("{}")}
 	if a := r.send(t.Context(), newClient(false), gateway); a.err != nil || a.status != http.StatusOK {
@@ -133,12 +144,12 @@ func TestDevTail(t *testing.T) {
 // TestDevWithoutReader closes the standard output, as `| head` does: that ends it in order, and what has been answered
 // is in Kafka.
 func TestDevWithoutReader(t *testing.T) {
+	t.Parallel()
 	const connections, largest = 4, 1_000
-	broker := kafka.Start(t, kafka.Config{})
-	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	broker := kafka.Borrow(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, absolute(t, crowdBinary), "dev", "--listen", "127.0.0.1:0", "--kafka", broker.Addr())
+	cmd := devCommand(ctx, t, "--kafka", broker.Addr())
 	cmd.SysProcAttr = child.DieWithParent()
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
@@ -202,8 +213,8 @@ func loadUntilRefused(ctx context.Context, base, path string, connections, large
 
 // TestDevInterrupted ends it while Envoy starts: at once, and without a complaint.
 func TestDevInterrupted(t *testing.T) {
-	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
-	p := crowd(t, "dev", "--listen", "127.0.0.1:0")
+	t.Parallel()
+	p := start(t, devCommand(t.Context(), t))
 	var started []int
 	for end := time.Now().Add(patience); len(started) == 0; started = children(t, p.cmd.Process.Pid) {
 		if time.Now().After(end) {
@@ -224,6 +235,7 @@ func TestDevInterrupted(t *testing.T) {
 
 // TestDevWithoutEnvoy kills its Envoy, which is one reason to end and not two.
 func TestDevWithoutEnvoy(t *testing.T) {
+	t.Parallel()
 	p, _ := dev(t)
 	for _, pid := range children(t, p.cmd.Process.Pid) {
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
@@ -246,7 +258,7 @@ func TestDevSaysWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = taken.Close() }()
+	t.Cleanup(func() { _ = taken.Close() })
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
 	if err := os.WriteFile(bad, []byte("routes:\n  - name: leads\n    match: {pth: /leads}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -271,6 +283,7 @@ func TestDevSaysWhatToDo(t *testing.T) {
 		"Kafka is not up": {args: []string{"--kafka", "127.0.0.1:1"}, want: []string{"no Kafka at [127.0.0.1:1]"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			args := append([]string{"dev"}, c.args...)
 			if c.args == nil || c.args[0] != "--listen" {
 				args = append(args, "--listen", "127.0.0.1:0")

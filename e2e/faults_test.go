@@ -120,11 +120,12 @@ func (f *faults) run(event string, may allowance, do func(t *testing.T)) {
 // TestFaults lets everything fail that can, under traffic of all levels, and compares what clients were told with what
 // stands in Kafka, request by request.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	events := []string{
 		"collector-killed", "collectors-killed", "kafka-killed", "kafka-frozen", "collectors-restarted", "routes-changed",
 		"envoy-restarted", "envoy-killed",
 	}
-	f := &faults{stack: newStack(t, faultRoutes(events), 2)}
+	f := &faults{stack: newStackOn(t, ownKafka(t, nil), faultRoutes(events), 2)}
 	moved := func() {
 		gateway := f.stack.gateway
 		f.gateway.Store(&gateway)

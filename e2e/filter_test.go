@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,8 +28,9 @@ func TestNothingIsLostWhenTheConfigurationTurnsInvalid(t *testing.T) {
 		"over a stream": (*stack).startWithStream,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newFilterStack(t)
-			s.kafka = kafka.Start(t, kafka.Config{})
+			s.kafka = kafka.Borrow(t)
 			s.collectors[0].start()
 			serve := start(s)
 			valid := func(path string) string {
@@ -69,9 +69,11 @@ func TestNothingIsLostWhenTheConfigurationTurnsInvalid(t *testing.T) {
 // TestLargeBodiesUnderASmallBufferLimit stops Envoy for a moment again and again, so that more has arrived than its
 // buffers may hold: the limit is not the filter's, and no body is too large for it.
 func TestLargeBodiesUnderASmallBufferLimit(t *testing.T) {
+	t.Parallel()
 	const requests = 100
 	s := newFilterStack(t)
-	s.kafka = kafka.Start(t, kafka.Config{Properties: map[string]string{"message.max.bytes": strconv.Itoa(messageLimit)}})
+	s.kafka = kafka.Borrow(t)
+	s.kafka.CreateTopic("leads", nil) // all that is sent before there is one must fit into the filter's buffer
 	s.collectors[0].start()
 	bootstrap := withFilter(t, s.bootstrap("127.0.0.1:1"), func(filter map[string]any) {
 		delete(filter, "configDiscovery")
@@ -94,7 +96,7 @@ func TestLargeBodiesUnderASmallBufferLimit(t *testing.T) {
 	}
 	s.start(bootstrap)
 
-	stalled, stop, pid := make(chan struct{}), make(chan struct{}), envoyOf(t)
+	stalled, stop, pid := make(chan struct{}), make(chan struct{}), s.envoy.PID()
 	go func() {
 		defer close(stalled)
 		for {
@@ -151,24 +153,11 @@ func largeRequest(id int) request {
 	}
 }
 
-// envoyOf returns the process id of the test's Envoy.
-func envoyOf(t *testing.T) int {
-	t.Helper()
-	for _, pid := range children(t, os.Getpid()) {
-		command, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-		if err == nil && strings.Contains(string(command), "--admin-address-path") {
-			return pid
-		}
-	}
-	t.Fatal("no Envoy runs")
-	return 0
-}
-
 // TestFilterInSomebodyElsesEnvoy gives only the filter to an Envoy that is configured by hand.
 func TestFilterInSomebodyElsesEnvoy(t *testing.T) {
 	t.Parallel()
 	s := newFilterStack(t)
-	s.kafka = kafka.Start(t, kafka.Config{})
+	s.kafka = kafka.Borrow(t)
 	s.collectors[0].start()
 	xdsServer := crowd(t, "xds", "--routes", s.routes, "--state", "off", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--filter",
 		absolute(t, crowdModule))
@@ -197,6 +186,7 @@ func TestInvalidPluginConfiguration(t *testing.T) {
 		"unknown field":  `{"routes": [{"name": "leads", "match": {"pth": "/leads"}, "topic": "leads"}]}`,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newFilterStack(t)
 			s.start(withStaticFilter(t, s.bootstrap("127.0.0.1:1"), document))
 			if got := s.post("/leads"); got != "200 backend: POST /leads body" {

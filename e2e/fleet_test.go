@@ -26,7 +26,7 @@ type fleet struct {
 // newFleet starts Kafka and a collector. Each group's Envoys have ids that begin with its name and a hyphen.
 func newFleet(t *testing.T, groups ...string) *fleet {
 	t.Helper()
-	s := &stack{t: t, kafka: kafka.Start(t, kafka.Config{}), backend: echo}
+	s := &stack{t: t, kafka: kafka.Borrow(t), backend: echo}
 	s.addCollectors(1)
 	s.collectors[0].start()
 	backend := httptest.NewServer(echo)

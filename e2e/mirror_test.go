@@ -79,10 +79,11 @@ func TestMirroredRequests(t *testing.T) {
 		"before a filter that gathers the body": withBuffer,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newFilterStack(t)
 			backend := &mirrored{t: t, largest: largest, seen: map[string]int{}}
 			s.backend = backend
-			s.kafka = kafka.Start(t, kafka.Config{})
+			s.kafka = kafka.Borrow(t)
 			s.collectors[0].start()
 			s.start(filter(t, withStaticFilter(t, s.bootstrap("127.0.0.1:1"), mirrorDocument)))
 
@@ -103,7 +104,7 @@ func TestMirroredRequestsNeedNoCollector(t *testing.T) {
 	s := newFilterStack(t)
 	backend := &mirrored{t: t, largest: 1_000, seen: map[string]int{}}
 	s.backend = backend
-	s.kafka = kafka.Start(t, kafka.Config{})
+	s.kafka = kafka.Borrow(t)
 	s.collectors[0].start()
 	s.start(withStaticFilter(t, s.bootstrap("127.0.0.1:1"), mirrorDocument))
 	s.collectors[0].kill()

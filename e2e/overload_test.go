@@ -23,7 +23,7 @@ func TestOverload(t *testing.T) {
 		// that wait send fewer than they could.
 		pace = 9 * time.Millisecond
 	)
-	s := newStack(t, faultRoutes([]string{"overload"}), 2, "--spool-max-bytes", "8MiB", "--max-buffer-bytes", "8MiB")
+	s := newStackOn(t, ownKafka(t, nil), faultRoutes([]string{"overload"}), 2, "--spool-max-bytes", "8MiB", "--max-buffer-bytes", "8MiB")
 	s.kafka.Quota(kafkaTakes)
 	t.Logf("%d connections for each level, a request every %v on each", connections, pace)
 
@@ -89,7 +89,7 @@ func TestOverload(t *testing.T) {
 func TestAFullDisk(t *testing.T) {
 	t.Parallel()
 	disk, minFree := smallDisk(t, 48*mebibyte, 16*mebibyte)
-	s := newStack(t, faultRoutes([]string{"full"}), 1, "--spool", disk+"/spool", "--spool-max-bytes", "1GiB", "--spool-min-free",
+	s := newStackOn(t, ownKafka(t, nil), faultRoutes([]string{"full"}), 1, "--spool", disk+"/spool", "--spool-max-bytes", "1GiB", "--spool-min-free",
 		strconv.Itoa(minFree))
 	memory := startTraffic(t, s.base, "/full/memory", 8, 10*time.Millisecond, 200_000)
 	synced := startTraffic(t, s.base, "/full/disk", 8, 10*time.Millisecond, 200_000)
@@ -154,7 +154,7 @@ func smallDisk(t testing.TB, size, minFree int) (dir string, _ int) {
 func TestLostRecordsShow(t *testing.T) {
 	t.Parallel()
 	const requests = 500
-	s := newStack(t, faultRoutes([]string{"lost"}), 1, "--spool", "off")
+	s := newStackOn(t, ownKafka(t, nil), faultRoutes([]string{"lost"}), 1, "--spool", "off")
 	route := `route="lost-memory"`
 	l := s.ledger()
 	counted := func(name string) int {

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/marceloboeira/crowd/e2e/backend"
+	"github.com/marceloboeira/crowd/e2e/kafka"
 )
 
 var goreplay = flag.String("goreplay", "", "a goreplay whose Kafka client speaks with Kafka 4, to compare replay with")
@@ -29,7 +30,7 @@ func BenchmarkReplay(b *testing.B) {
 	for _, concurrency := range []int{16, 64, 256} {
 		b.Run(fmt.Sprint("concurrency=", concurrency), func(b *testing.B) {
 			for b.Loop() {
-				r := newReplay(b, 4)
+				r := newReplayOn(b, kafka.Start(b, kafka.Config{}))
 				r.write(costWarmUp+costRecords, 0)
 				p := r.member("--rate", "unlimited", "--concurrency", strconv.Itoa(concurrency))
 				r.measure(b, p)
@@ -46,7 +47,7 @@ func BenchmarkReplay(b *testing.B) {
 	}
 	b.Run("goreplay", func(b *testing.B) {
 		for b.Loop() {
-			r := newReplay(b, 4)
+			r := newReplayOn(b, kafka.Start(b, kafka.Config{}))
 			r.writeForGoreplay(1) // the topic must exist
 			p := start(b, exec.Command(*goreplay, "--input-kafka-host", r.kafka.Addr(), "--input-kafka-topic", replayTopic, "--output-http", r.backend.URL()))
 			for r.backend.Delivered() == 0 { // it reads what is written after it has begun

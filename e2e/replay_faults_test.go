@@ -24,7 +24,7 @@ func TestReplaySurvivesTheBackend(t *testing.T) {
 		atMostInOutage        = 3 * concurrency // what is under way, what opens the breaker, and its probes
 		patienceOfReplay      = 5 * time.Second // a timeout, max_delay, and some
 	)
-	r := newReplay(t, 4)
+	r := newReplay(t)
 	r.write(6*rate, 0)
 	r.backend.Answer(backend.Slow(5 * time.Millisecond))
 	r.backend.AnswerRecord(r.ids[poison], backend.Status(http.StatusInternalServerError))
@@ -127,7 +127,7 @@ circuit_breaker: {delay: 500ms, max_delay: 2s}
 func TestReplaySurvivesKafka(t *testing.T) {
 	t.Parallel()
 	const rate, concurrency = 200, 8
-	r := newReplay(t, 4)
+	r := newReplayOn(t, ownKafka(t, nil))
 	r.write(rate, 0)
 	p := r.member("--rate", "200", "--concurrency", "8")
 	repeats := 0
@@ -163,7 +163,7 @@ func TestReplaySurvivesKafka(t *testing.T) {
 func TestReplayHoldsLittle(t *testing.T) {
 	t.Parallel()
 	const records, size, buffer, others = 300, 900_000, 16 * mebibyte, 140 * mebibyte // what has been read, and the garbage of twice as much
-	r := newReplay(t, 4)
+	r := newReplay(t)
 	body := make([]byte, size)
 	r.body = func(int) []byte { return body }
 	r.write(records, 0)

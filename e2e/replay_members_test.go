@@ -22,7 +22,7 @@ func TestReplayMembers(t *testing.T) {
 	if *long {
 		records = 24_000
 	}
-	r := newReplay(t, 8)
+	r := newReplayOn(t, ownKafka(t, map[string]string{"num.partitions": "8"}))
 	r.write(records, 0)
 	r.backend.Answer(backend.Slow(10 * time.Millisecond))
 	for _, id := range r.ids[:stuck] {

@@ -15,7 +15,7 @@ import (
 // TestReplayLimitsChange changes rate and concurrency in the file of a running replay.
 func TestReplayLimitsChange(t *testing.T) {
 	t.Parallel()
-	r := newReplay(t, 4)
+	r := newReplay(t)
 	r.write(3_000, 0)
 	r.backend.Answer(backend.Slow(50 * time.Millisecond))
 	config := r.config("{rate: 100, concurrency: 20}")
@@ -61,7 +61,7 @@ func TestReplayLimitsChange(t *testing.T) {
 func TestReplayBounds(t *testing.T) {
 	t.Parallel()
 	const records, from, to = 1_000, 250, 750
-	r := newReplay(t, 4)
+	r := newReplay(t)
 	began := time.Now()
 	r.write(records, 2*time.Hour)
 	at := func(n int) string { // a time between record n-1 and record n
@@ -177,7 +177,7 @@ func TestReplayAdapts(t *testing.T) {
 		{"latency", backend.Queued(20*time.Millisecond, 4), 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newReplay(t, 4)
+			r := newReplay(t)
 			r.write(8_000, 0)
 			r.backend.Answer(c.answer)
 			r.member("--adaptive", "--rate", "1000", "--concurrency", "64", "--timeout", "5s")

@@ -34,9 +34,14 @@ type replay struct {
 	numbers map[string]int // where each is in ids
 }
 
-func newReplay(t testing.TB, partitions int) *replay {
+// newReplay has a Kafka that may be borrowed, whose topics have four partitions.
+func newReplay(t testing.TB) *replay {
 	t.Helper()
-	broker := kafka.Start(t, kafka.Config{Properties: map[string]string{"num.partitions": strconv.Itoa(partitions)}})
+	return newReplayOn(t, kafka.Borrow(t))
+}
+
+func newReplayOn(t testing.TB, broker *kafka.Broker) *replay {
+	t.Helper()
 	return &replay{t: t, kafka: broker, backend: backend.Start(t), body: replayBody, numbers: map[string]int{}}
 }
 
@@ -200,7 +205,7 @@ func TestReplayDeliversEverything(t *testing.T) {
 	} else {
 		t.Parallel()
 	}
-	r := newReplay(t, 4)
+	r := newReplay(t)
 	r.backend.Answer(r.faithful)
 	r.write(n, 0)
 	p := r.member("--rate", strconv.Itoa(rate), "--concurrency", strconv.Itoa(concurrency))

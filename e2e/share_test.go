@@ -3,8 +3,6 @@ package e2e
 import (
 	"testing"
 	"time"
-
-	"github.com/marceloboeira/crowd/e2e/kafka"
 )
 
 // TestAStuckTopicHoldsUpNoOther writes to a topic that does not exist until requests for it are shed, while another topic
@@ -17,7 +15,7 @@ func TestAStuckTopicHoldsUpNoOther(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			broker := kafka.Start(t, kafka.Config{Properties: map[string]string{"auto.create.topics.enable": "false"}})
+			broker := ownKafka(t, map[string]string{"auto.create.topics.enable": "false"})
 			for _, l := range levels {
 				broker.CreateTopic("free-"+l, nil)
 			}

@@ -37,11 +37,26 @@ type stack struct {
 	log         *output
 }
 
-// newStack starts everything, with so many collectors and flags for them.
+// TestMain ends the Kafkas that tests have borrowed.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := kafka.ClosePool(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// ownKafka starts a Kafka for a test that needs one of its own: which it takes away, slows down, or gives properties.
+func ownKafka(t testing.TB, properties map[string]string) *kafka.Broker {
+	t.Helper()
+	return kafka.Start(t, kafka.Config{Properties: properties, Brief: true})
+}
+
+// newStack starts everything, with so many collectors and flags for them. Its Kafka may be borrowed: no test may take that away.
 func newStack(t testing.TB, routes string, collectors int, flags ...string) *stack {
 	t.Helper()
-	broker := kafka.Start(t, kafka.Config{Properties: map[string]string{"message.max.bytes": strconv.Itoa(messageLimit)}})
-	return newStackOn(t, broker, routes, collectors, flags...)
+	return newStackOn(t, kafka.Borrow(t), routes, collectors, flags...)
 }
 
 // newStackOn starts everything but Kafka.

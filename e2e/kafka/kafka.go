@@ -32,6 +32,9 @@ type Config struct {
 	// Properties go into server.properties over the broker's own, for example "message.max.bytes". Listeners
 	// and directories are not theirs to change.
 	Properties map[string]string
+	// Brief has Java compile Kafka quickly rather than well, for a broker that lives for seconds. It starts with less than
+	// two thirds of the CPU, and takes more of it for each record later: nothing that measures Kafka should say so.
+	Brief bool
 }
 
 // Test is what a broker needs of a testing.TB. A program that is no test has one of its own.
@@ -50,16 +53,29 @@ type Test interface {
 // Broker is a running, stopped or frozen Kafka. A call that fails ends the test, so all methods but ReadAll and
 // Records belong to the test's own goroutine.
 type Broker struct {
-	t    Test
-	java string
-	jars string
-	dir  string
-	addr string
-	proc *process
+	t     Test
+	java  string
+	jars  string
+	dir   string
+	brief bool
+	addr  string
+	proc  *process
 }
 
 // Start starts a broker and returns when it takes requests. It ends with the test.
 func Start(t Test, c Config) *Broker {
+	t.Helper()
+	dir := c.Dir
+	if dir == "" {
+		dir = temporary(t)
+	}
+	b := launch(t, dir, c)
+	t.Cleanup(b.end)
+	return b
+}
+
+// launch starts a broker that somebody must end.
+func launch(t Test, dir string, c Config) *Broker {
 	t.Helper()
 	java, err := exec.LookPath("java")
 	if err != nil {
@@ -72,15 +88,7 @@ func Start(t Test, c Config) *Broker {
 	if err != nil {
 		t.Fatalf("kafka: %v", err)
 	}
-	b := &Broker{t: t, java: java, jars: jars, dir: c.Dir}
-	if b.dir == "" {
-		b.dir = temporary(t)
-	}
-	t.Cleanup(func() {
-		if b.proc.running() {
-			b.Kill()
-		}
-	})
+	b := &Broker{t: t, java: java, jars: jars, dir: dir, brief: c.Brief}
 	for attempt := 1; ; attempt++ {
 		err := b.create(t.Context(), c.Properties)
 		if errors.Is(err, errPortTaken) && attempt < portAttempts {
@@ -90,6 +98,13 @@ func Start(t Test, c Config) *Broker {
 			t.Fatalf("kafka: starting: %v", err)
 		}
 		return b
+	}
+}
+
+// end ends the broker if it has not ended.
+func (b *Broker) end() {
+	if b.proc.running() {
+		b.Kill()
 	}
 }
 

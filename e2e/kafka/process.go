@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,12 +54,16 @@ func (p *process) running() bool {
 
 // command is a Java program of Kafka's. It dies with the test process.
 func (b *Broker) command(ctx context.Context, class string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, b.java, append([]string{
+	options := []string{
 		"-Xmx512m", "-XX:+UseSerialGC",
 		"-Dorg.slf4j.simpleLogger.showDateTime=true",
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
-		"-cp", filepath.Join(b.jars, "*"), class,
-	}, args...)...)
+		"-cp", filepath.Join(b.jars, "*"),
+	}
+	if b.brief {
+		options = append(options, "-XX:TieredStopAtLevel=1") // HotSpot's C1 compiler alone
+	}
+	cmd := exec.CommandContext(ctx, b.java, slices.Concat(options, []string{class}, args)...)
 	cmd.SysProcAttr = child.DieWithParent()
 	return cmd
 }
