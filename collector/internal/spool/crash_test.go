@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -29,15 +30,13 @@ func (h *history) snapshot() (stored map[string]bool) {
 	return maps.Clone(h.stored)
 }
 
+var seeds = flag.Uint64("seeds", 20, "how many spools crash")
+
 // TestCrash lets spools crash at any point, over and over: what was stored and is not done must be there again, in
 // order, and nothing else but what was appended.
 func TestCrash(t *testing.T) {
-	seeds := 50
-	if testing.Short() {
-		seeds = 15
-	}
 	first := rand.Uint64()
-	for seed := first; seed < first+uint64(seeds); seed++ {
+	for seed := first; seed < first+*seeds; seed++ {
 		if !t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) { crashes(t, seed) }) {
 			return
 		}
