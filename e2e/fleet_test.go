@@ -125,7 +125,7 @@ func (p *probes) agree(t testing.TB, want string) time.Duration {
 // TestGroupsChangeUnderLoad changes the routes of two groups in turn, each time waits until every worker has the change, and
 // has all requests of both answered meanwhile.
 func TestGroupsChangeUnderLoad(t *testing.T) {
-	changes := 50
+	changes := 100
 	if *long {
 		changes = 500
 	}
