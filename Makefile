@@ -21,8 +21,6 @@ golangci := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 compose  := docker compose --file examples/docker-compose/compose.yaml
 # Everything but the end-to-end tests, which need the two binaries, Kafka and Envoy.
 units     = $$(go list ./... | grep -v '/e2e')
-# And but the filter, which has no goroutines: in one thread, of a Wasm VM, the race detector has nothing to find.
-threaded  = $$(go list ./... | grep -v '/e2e\|/filter')
 
 .PHONY: help
 help: ## List the targets
@@ -67,9 +65,8 @@ clean: ## Remove what build made
 test: unit e2e ## Run all tests: unit, then end-to-end
 
 .PHONY: unit
-unit: ## Run the unit tests, under the race detector where there are threads
-	CGO_ENABLED=1 go test -vet=off -race -p 3 -parallel 8 -timeout 5m $(threaded)
-	go test -vet=off -timeout 5m ./filter/...
+unit: ## Run the unit tests, under the race detector
+	CGO_ENABLED=1 go test -vet=off -race -p 3 -parallel 8 -timeout 5m $(units)
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: real Envoy, real Kafka, real processes
