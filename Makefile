@@ -113,7 +113,7 @@ micro: ## Run the Go benchmarks
 
 .PHONY: profile
 profile: ## Show where the filter's time goes on V8, and which host calls a request makes (Node)
-	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -o bin/named.wasm ./filter
+	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o bin/named.wasm ./filter
 	go run ./filter/trim bin/named.wasm
 	node --no-liftoff filter/profile/profile.mjs bin/named.wasm
 
