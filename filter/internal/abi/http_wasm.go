@@ -53,10 +53,12 @@ var given struct {
 	size int32
 }
 
-// taken returns what a host call has put into the memory that was lent to it.
+// taken returns what a host call has put into the memory that was lent to it. A host that has nothing to give may say
+// nothing of it, and what it gave the call before is not that.
 func taken() []byte {
-	lending = nil
-	return unsafe.Slice(given.data, given.size)
+	memory := unsafe.Slice(given.data, given.size)
+	given.data, given.size, lending = nil, 0, nil
+	return memory
 }
 
 // RequestHeaders appends the request's headers to dst, pseudo-headers first. They are lent until the next call of

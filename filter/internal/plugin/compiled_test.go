@@ -267,7 +267,11 @@ func (c *compiled) hostCall(name string, args []uint64) uint32 {
 		case bufferGRPCReceive:
 			return c.give(c.received, args[3], args[4])
 		case bufferRequestBody:
-			return c.give(request.body, args[3], args[4])
+			body := request.body[:min(len(request.body), int(args[2]))]
+			if len(body) == 0 {
+				return statusOK // and Envoy says nothing of where or how long it is
+			}
+			return c.give(body, args[3], args[4])
 		}
 	case "proxy_get_header_map_pairs":
 		switch args[0] {

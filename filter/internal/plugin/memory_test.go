@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/marceloboeira/crowd/collector/record"
 )
 
 // manyRoutes is a document of so many routes, which differs from one to the next.
@@ -36,5 +38,70 @@ func TestMemoryStaysFlatOverChangesOfTheConfiguration(t *testing.T) {
 		if size := c.mod.Memory().Size() >> 20; size > most {
 			t.Fatalf("%d MiB after change %d, want at most %d", size, change, most)
 		}
+	}
+}
+
+// TestMemoryOfWhatIsGivenUp has many clients go on sending what was refused after its first chunk, and others wait for an
+// answer: what was lent to their requests, and what those have given up, must go.
+func TestMemoryOfWhatIsGivenUp(t *testing.T) {
+	const most = 25 // MiB; the first chunks alone are 50
+	for name, tail := range map[string]func(c *compiled, id uint32){
+		"refused":  func(c *compiled, id uint32) { c.CallOnRequestBody(id, make([]byte, 900<<10), false) },
+		"too long": func(c *compiled, id uint32) { c.CallOnRequestBody(id, make([]byte, 3<<20), false) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := newCompiled(t, routes, properties)
+			held := c.InitializeHttpContext()
+			c.CallOnRequestHeaders(held, headers("POST", "/track/held"), false)
+			c.CallOnRequestBody(held, make([]byte, 19<<20/10), false)
+			for range 200 {
+				id := c.InitializeHttpContext()
+				c.CallOnRequestHeaders(id, headers("POST", "/track/more"), false)
+				c.CallOnRequestBody(id, make([]byte, 256<<10), false)
+				tail(c, id)
+				c.Tick()
+			}
+			if size := c.mod.Memory().Size() >> 20; size > most {
+				t.Errorf("%d MiB, want at most %d", size, most)
+			}
+		})
+	}
+}
+
+// TestHeadersOfBeforeAreForgotten looks into the VM: each entry that stayed would hold all headers of its request.
+func TestHeadersOfBeforeAreForgotten(t *testing.T) {
+	e := newEmulated(t, routes)
+	vm := e.proxy.(native).vm
+	for n := range 20 {
+		var more []string
+		for range 20 - n {
+			more = append(more, "x-more", strings.Repeat("x", 100))
+		}
+		id := e.InitializeHttpContext()
+		e.CallOnRequestHeaders(id, headers("POST", "/leads", more...), true)
+		e.CompleteHttpContext(id)
+	}
+	for _, h := range vm.headers[len(vm.headers):cap(vm.headers)] {
+		if h != [2]string{} {
+			t.Fatalf("%q of an earlier request is still there", h)
+		}
+	}
+	for _, h := range vm.recorded[len(vm.recorded):cap(vm.recorded)] {
+		if h != (record.Header{}) {
+			t.Fatalf("%q of an earlier record is still there", h)
+		}
+	}
+}
+
+// TestNothingIsTakenForSomething has the host say that all is well and give nothing, as Envoy does where a buffer is shorter
+// than it was said to be.
+func TestNothingIsTakenForSomething(t *testing.T) {
+	c := newCompiled(t, routes, properties)
+	id := c.InitializeHttpContext()
+	c.CallOnRequestHeaders(id, headers("POST", "/leads"), false)
+	c.act("proxy_on_request_body", id, 5, 1)
+	c.welcome()
+	if body := c.records()[0].Body; len(body) > 0 {
+		t.Errorf("the body is %q, want none", body)
 	}
 }

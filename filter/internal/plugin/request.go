@@ -44,6 +44,7 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 		return types.ActionContinue
 	}
 	vm := r.plugin.vm
+	clear(vm.headers) // a shorter list would leave what the longer one points to
 	headers, err := abi.RequestHeaders(vm.headers[:0])
 	vm.headers = headers
 	if err != nil {
@@ -94,6 +95,7 @@ func (r *request) takeToken() time.Duration {
 // capture notes what the headers say. They are lent, so that is encoded at once.
 func (r *request) capture(match *route.Request) {
 	vm := r.plugin.vm
+	clear(vm.recorded)
 	r.received = abi.Now()
 	said := record.Record{
 		Received: r.received, Route: r.rule.Name, Ack: r.route.uplink.Level(), Topic: r.rule.Topic, Key: r.rule.Key(match),
@@ -315,6 +317,7 @@ func (r *request) forget() {
 	}
 	r.plugin.vm.keepHead(r.head)
 	r.chunks, r.head, r.reserved = nil, nil, 0
+	r.first = [1][]byte{} // requests that wait or are drained live on
 }
 
 // OnHttpStreamDone is the end of every request, also of one whose client left in the middle.
