@@ -3,6 +3,7 @@
 package abi
 
 import (
+	"bytes"
 	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -26,13 +27,13 @@ func SourceAddress() string {
 	return string(address)
 }
 
-// Answer has the host answer the request. Headers are in AppendHeaderMap's form.
+// Answer has the host answer the request. Headers are in AppendHeaderMap's form. The SDK's emulator keeps what it is given.
 func Answer(status uint32, headers, body []byte) error {
-	pairs, ok := parseHeaderMap(nil, headers)
+	pairs, ok := parseHeaderMap(nil, bytes.Clone(headers))
 	if !ok {
 		return errHeaderMap
 	}
-	return proxywasm.SendHttpResponse(status, pairs, body, -1)
+	return proxywasm.SendHttpResponse(status, pairs, bytes.Clone(body), -1)
 }
 
 // Now is time.Now.
