@@ -72,6 +72,65 @@ func TestEnvoyShowsTheFilterItsRequests(t *testing.T) {
 	}
 }
 
+// TestEnvoyShowsTheFilterOddRequests is about paths that Envoy changes before it looks at its routes: the filter gets the
+// changed one too.
+func TestEnvoyShowsTheFilterOddRequests(t *testing.T) {
+	document := route.Config{Defaults: route.Policy{Topic: "t"}, Routes: []route.Route{
+		{Name: "path", Match: route.Match{Path: "/leads"}},
+		{Name: "longer", Match: route.Match{Path: "/leads/new"}},
+		{Name: "escaped", Match: route.Match{Path: "/%C3%BC"}},
+		{Name: "prefix", Match: route.Match{Prefix: "/track/"}},
+		{Name: "template", Match: route.Match{PathTemplate: "/shops/{shop}/orders"}},
+		{Name: "regex", Match: route.Match{SafeRegex: "^/v[0-9]+$"}},
+		{Name: "query", Match: route.Match{SafeRegex: `/leads\?all`}}, // which no path has
+	}}
+	if err := document.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	address, err := startWith(ctx, t, []route.Config{document}).ListenerAddr(ctx, "0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for requested, want := range map[string]int{
+		"POST /./leads": seen, "POST /track/../leads": seen, "POST /track/%2e%2e/leads": seen, "POST /../../leads": seen,
+		"POST /%6ceads": seen, "POST /leads/%6eew": seen, "POST /%C3%BC": seen, "POST /track\\x": seen, "POST /v1?x": seen,
+		"POST http://a.b/leads": seen, "POST http://a.b/v1?x=/leads": seen,
+		"POST /leads?": seen, "POST /leads?/new": seen, "POST /leads?all": seen, "POST /leads?allowed": seen,
+		"POST /leads/new?/leads": seen,
+
+		"POST /LEADS": 404, "POST /leads/": 404, "POST //leads": 404, "POST /leads;x": 404, "POST /leads%2Fnew": 404, "POST /leads%3F": 404,
+		"POST /leads/newer": 404, "POST /track": 404, "POST /track/..": 404, "POST /v/../lead": 404, "POST http://a.b": 404,
+		"POST http://a.b?/leads": 404,
+	} {
+		if got := askOnce(t, address, requested); got != want {
+			t.Errorf("%s: %d, want %d", requested, got, want)
+		}
+	}
+}
+
+// askOnce returns the status for a method and a target.
+func askOnce(t *testing.T, address, requested string) int {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nhost: a.b\r\ncontent-length: 0\r\n\r\n", requested); err != nil {
+		t.Fatal(err)
+	}
+	status, err := readAnswer(bufio.NewReader(conn))
+	if err != nil {
+		t.Fatalf("%s: %v", requested, err)
+	}
+	return status
+}
+
 // startWith starts an Envoy with the gateway's listener for each document, named by its number.
 func startWith(ctx context.Context, t *testing.T, documents []route.Config) *envoy.Process {
 	t.Helper()
