@@ -79,9 +79,10 @@ func TestARecordAllocatesNothing(t *testing.T) {
 			acknowledgeAll(t, u)
 		})
 	}
-	const many = 10 // fit a batch
+	const many = 10 // fit a batch; the first of them is sent alone
 	batch(many)     // has the memory that it needs from now on
-	if few, several := batch(2), batch(many); several > few { // the first of them is sent alone
+
+	if few, several := batch(2), batch(many); several > few {
 		t.Errorf("%d records cost %v allocations, two %v", many, several, few)
 	}
 }
