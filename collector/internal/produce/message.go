@@ -29,10 +29,11 @@ func composed(r *record.Record) int {
 	return n
 }
 
-// messages builds the messages of entries, which share three pieces of memory: those are there until the last one is
-// done. It comes as late as possible, since with its headers a message takes several times the memory that the record
-// takes in its batch; and they are new ones for each attempt, since sarama still looks at a message after giving it back
-// with an error. topic is the lane's copy of the name.
+// messages builds the messages of entries of one batch. They share three pieces of memory, which are there until the last
+// one is done, and point into the batch: with entries of several batches, one that is stuck would keep others that are
+// done, for which nobody accounts any more. It comes as late as possible, since with its headers a message takes several
+// times the memory that the record takes in its batch; and they are new ones for each attempt, since sarama still looks at
+// a message after giving it back with an error. topic is the lane's copy of the name.
 func (b *builder) messages(entries []*entry, topic string) []sarama.ProducerMessage {
 	count, most, length := 0, 0, 0
 	for _, e := range entries {

@@ -133,14 +133,21 @@ func (s *sender) checkTopic(topic string, fresh bool) error {
 // submit hands entries to the producer, or to solo. It does not block for long: sarama's queue for a topic
 // holds as many messages as a lane lets into it.
 func (s *sender) submit(entries []*entry, topic string, build *builder) {
-	messages := build.messages(entries, topic)
-	for i, e := range entries {
-		m := &messages[i]
-		if s.solo != nil && m.ByteSize(recordFormat) > s.config.Producer.MaxMessageBytes {
-			s.passOn(e)
-			continue
+	for len(entries) > 0 {
+		n := 1
+		for n < len(entries) && entries[n].batch == entries[0].batch {
+			n++
 		}
-		s.async.Input() <- m
+		messages := build.messages(entries[:n], topic)
+		for i, e := range entries[:n] {
+			m := &messages[i]
+			if s.solo != nil && m.ByteSize(recordFormat) > s.config.Producer.MaxMessageBytes {
+				s.passOn(e)
+				continue
+			}
+			s.async.Input() <- m
+		}
+		entries = entries[n:]
 	}
 }
 
