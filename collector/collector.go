@@ -16,6 +16,7 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"runtime/debug"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
@@ -126,9 +127,7 @@ func (c *Collector) run(ctx context.Context) error {
 	var server *ingest.Server
 	var spoolFailed <-chan struct{}
 	if sp == nil {
-		// Records come and go: what lives is a few MiB, and Go would collect after as many have been allocated, dozens of
-		// times a second. What is never written to takes no memory, but counts for when to collect. A spool has its memtables.
-		unwritten := make([]byte, c.config.MaxBufferBytes/4)
+		unwritten := make([]byte, unwrittenBytes(c.config.MaxBufferBytes, debug.SetMemoryLimit(-1)))
 		defer runtime.KeepAlive(unwritten)
 		server = ingest.New(settings, producer, nil, c.log, c.registry)
 	} else {
@@ -163,6 +162,12 @@ func (c *Collector) run(ctx context.Context) error {
 	}
 	return err
 }
+
+// unwrittenBytes returns how much a collector without a spool allocates and never writes to, where it may buffer so many
+// bytes and Go has such a memory limit. Records come and go: what lives is a few MiB, and Go would collect after as many
+// have been allocated, dozens of times a second. What is never written to takes no memory, but counts for when to collect,
+// and for the limit. More than 64 MiB would hardly save anything. A spool has its memtables.
+func unwrittenBytes(maxBuffer, limit int64) int64 { return min(maxBuffer/4, 64<<20, limit/8) }
 
 // openSpool returns nil where there is to be none.
 func (c *Collector) openSpool() (*spool.Spool, error) {
