@@ -24,7 +24,8 @@ type lane struct {
 	changed  sync.Cond // any of the above, or sender.closed
 }
 
-// burst is how many records a lane lets into the producer in one go at most, so that what is done for each is little.
+// burst is how many records a lane lets into the producer in one go at most, so that what is done for each is little. Those
+// of a batch share memory: see builder.messages.
 const burst = 16
 
 func newLane(s *sender, topic string) *lane {

@@ -45,7 +45,8 @@ const (
 
 	// bulkLinger is how long the first record of a Kafka batch waits for others, where no other request is under way.
 	// Records reach sarama one by one: without it, the first of an uplink's batch goes in a request of its own, and the
-	// others wait for that one's answer.
+	// others wait for that one's answer. In a process that is idle Go takes 1.1 ms for it: its poller waits for whole
+	// milliseconds.
 	bulkLinger = 200 * time.Microsecond
 
 	// soloBytes leaves the decision to the broker: no record of the stream is longer, with what crowd adds to it.
