@@ -1,14 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"math"
+	"os"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/vgsvg"
 )
 
 // plot draws the throughput of each contestant against its p99, medians and spread, in the cell of the targets or else the
@@ -38,7 +41,14 @@ func (r *report) plot(file string) error {
 		}
 	}
 	p.X.Max *= 1.1 // room for a name
-	return p.Save(9*vg.Inch, 5*vg.Inch, file)
+	margin := vg.Points(12)
+	canvas := vgsvg.New(9*vg.Inch, 5*vg.Inch)
+	p.Draw(draw.Crop(draw.New(canvas), margin, -2*margin, margin, -margin))
+	var image bytes.Buffer
+	if _, err := canvas.WriteTo(&image); err != nil {
+		return fmt.Errorf("plotting: %w", err)
+	}
+	return os.WriteFile(file, image.Bytes(), 0o644)
 }
 
 // wholeTicks are the library's, without decimals.
