@@ -70,7 +70,7 @@ unit: ## Run the unit tests, under the race detector
 
 .PHONY: e2e
 e2e: build ## Run the end-to-end tests: real Envoy, real Kafka, real processes
-	go test -vet=off -count=1 -p 1 -parallel 3 -timeout 20m -skip '^Test(Faults|Replay)' ./e2e/...
+	go test -vet=off -count=1 -p 2 -parallel 3 -timeout 20m -skip '^Test(Faults|Replay)' ./e2e/...
 	go test -vet=off -count=1 -parallel 4 -timeout 10m -run '^Test(Faults|Replay)' ./e2e # these mostly wait
 
 .PHONY: fuzz
