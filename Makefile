@@ -5,7 +5,7 @@ SHELL := bash
 .NOTPARALLEL:
 
 PREFIX   ?= /usr/local
-FUZZTIME ?= 20s
+FUZZTIME ?= 15s
 SEEDS    ?= 20000
 OVERLOAD ?= 5m
 OUT      ?= bin/bench
@@ -74,7 +74,7 @@ e2e: build ## Run the end-to-end tests: real Envoy, real Kafka, real processes
 	go test -vet=off -count=1 -parallel 4 -timeout 10m -run '^Test(Faults|Replay)' ./e2e # these mostly wait
 
 .PHONY: fuzz
-fuzz: ## Run each fuzz target for FUZZTIME (20s)
+fuzz: ## Run each fuzz target for FUZZTIME (15s)
 	grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sed -E 's|/[^/]+:func | |' \
 	| while read -r package target; do \
 		go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
