@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 	"unsafe"
 
@@ -62,25 +61,7 @@ func (r *Record) AppendHead(dst []byte) []byte {
 // AppendTrailer appends a trailer to what AppendHead has made.
 func AppendTrailer(dst []byte, h Header) []byte { return appendHeader(dst, fieldTrailers, h) }
 
-// shortText is what has a length of one byte, as has a Header of two such.
-const shortText = 1<<6 - 4
-
 func appendHeader(dst []byte, field protowire.Number, h Header) []byte {
-	name, value := len(h.Name), len(h.Value)
-	if min(name, value) > 0 && max(name, value) <= shortText {
-		at := len(dst)
-		dst = slices.Grow(dst, 6+name+value)[:at+6+name+value]
-		b := dst[at:]
-		b[0] = byte(protowire.EncodeTag(field, protowire.BytesType))
-		b[1] = byte(4 + name + value)
-		b[2] = byte(protowire.EncodeTag(fieldHeaderName, protowire.BytesType))
-		b[3] = byte(name)
-		copy(b[4:], h.Name)
-		b[4+name] = byte(protowire.EncodeTag(fieldHeaderValue, protowire.BytesType))
-		b[5+name] = byte(value)
-		copy(b[6+name:], h.Value)
-		return dst
-	}
 	dst = appendTag(dst, field, protowire.BytesType)
 	dst = appendLength(dst, sizeText(fieldHeaderName, h.Name)+sizeText(fieldHeaderValue, h.Value))
 	dst = appendText(dst, fieldHeaderName, h.Name)
