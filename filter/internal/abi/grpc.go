@@ -5,13 +5,10 @@
 package abi
 
 import (
-	"errors"
 	"fmt"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
-
-var errHeaderMap = errors.New("a header map that is malformed")
 
 // Handler gets the events of the streams that a plugin context has opened. Events may come during a call of
 // OpenStream (for a stream that nobody knows yet) or SendMessage.

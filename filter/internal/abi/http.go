@@ -2,6 +2,7 @@ package abi
 
 import (
 	"encoding/binary"
+	"errors"
 	"unsafe"
 )
 
@@ -14,6 +15,8 @@ import (
 //	SourceAddress() (address)               lent until its next call
 //	Answer(status, headers, body) error     the host copies
 //	Now() time
+
+var errHeaderMap = errors.New("a header map that is malformed")
 
 // AppendHeaderMap appends headers in the form in which they pass between a module and its host (proxy-wasm ABI 0.2.1):
 //

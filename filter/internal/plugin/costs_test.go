@@ -48,18 +48,14 @@ func counted(t *testing.T, path string) (c *compiled, calls, entries map[string]
 
 func TestCallsOfARequestThatIsAbsorbed(t *testing.T) {
 	c, calls, entries := counted(t, "/leads")
-	if diff := cmp.Diff(map[string]float64{
+	wantCounts(t, "host calls", calls, map[string]float64{
 		"proxy_get_header_map_pairs": 1, "proxy_get_buffer_bytes": 1, "proxy_get_property": 1, "proxy_send_local_response": 1,
 		"clock_time_get": 1,
-	}, calls); diff != "" {
-		t.Errorf("host calls (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff(map[string]float64{
+	})
+	wantCounts(t, "calls of the module", entries, map[string]float64{
 		"proxy_on_context_create": 1, "proxy_on_request_headers": 1, "proxy_on_request_body": 1, "proxy_on_done": 1,
 		"proxy_on_log": 1, "proxy_on_delete": 1, "malloc": 3,
-	}, entries); diff != "" {
-		t.Errorf("calls of the module (-want +got):\n%s", diff)
-	}
+	})
 
 	c.opened = 1 // the uplink has looked for another collector meanwhile
 	c.ack(1)
@@ -75,14 +71,17 @@ func TestCallsOfARequestThatIsAbsorbed(t *testing.T) {
 
 func TestCallsOfARequestThatPasses(t *testing.T) {
 	_, calls, entries := counted(t, "/other")
-	if diff := cmp.Diff(map[string]float64{"proxy_get_header_map_pairs": 1}, calls); diff != "" {
-		t.Errorf("host calls (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff(map[string]float64{
+	wantCounts(t, "host calls", calls, map[string]float64{"proxy_get_header_map_pairs": 1})
+	wantCounts(t, "calls of the module", entries, map[string]float64{
 		"proxy_on_context_create": 1, "proxy_on_request_headers": 1, "proxy_on_request_body": 1, "proxy_on_done": 1,
 		"proxy_on_log": 1, "proxy_on_delete": 1, "malloc": 1,
-	}, entries); diff != "" {
-		t.Errorf("calls of the module (-want +got):\n%s", diff)
+	})
+}
+
+func wantCounts(t *testing.T, what string, got, want map[string]float64) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
 }
 
