@@ -113,14 +113,7 @@ func TestEnvoyShowsTheFilterOddRequests(t *testing.T) {
 // askOnce returns the status for a method and a target.
 func askOnce(t *testing.T, address, requested string) int {
 	t.Helper()
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
+	conn := connect(t, address)
 	if _, err := fmt.Fprintf(conn, "%s HTTP/1.1\r\nhost: a.b\r\ncontent-length: 0\r\n\r\n", requested); err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +122,20 @@ func askOnce(t *testing.T, address, requested string) int {
 		t.Fatalf("%s: %v", requested, err)
 	}
 	return status
+}
+
+// connect returns a connection that lasts as long as the test, and a minute at most.
+func connect(t *testing.T, address string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	return conn
 }
 
 // startWith starts an Envoy with the gateway's listener for each document, named by its number.
@@ -174,14 +181,7 @@ func startWith(ctx context.Context, t *testing.T, documents []route.Config) *env
 // ask yields requests, sent byte for byte over one connection, with the status of their answers.
 func ask(t *testing.T, address string, requests []route.Request) iter.Seq2[route.Request, int] {
 	return func(yield func(route.Request, int) bool) {
-		conn, err := net.Dial("tcp", address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-			t.Fatal(err)
-		}
+		conn := connect(t, address)
 		reader := bufio.NewReader(conn)
 		for _, r := range requests {
 			if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nhost: %s\r\n\r\n", r.Method, r.Path, r.Authority); err != nil {
