@@ -73,6 +73,7 @@ func TestCommandLines(t *testing.T) {
 	for _, c := range []struct{ args, want string }{
 		{"-only nobody", `no contestant "nobody"`},
 		{"-rounds 0", "at least one round"},
+		{"-connections 1,0", "-connections: want at least one"},
 		{"-duration 0s", "some duration"},
 		{"now", "flags alone"},
 		{"-build /nowhere", "run `make build` first"},

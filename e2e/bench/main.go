@@ -76,6 +76,9 @@ func run(args []string) error {
 	if f.NArg() > 0 || o.rounds < 1 || o.duration <= 0 {
 		return errors.New("want flags alone, and at least one round of some duration")
 	}
+	if slices.Contains(o.connections, 0) {
+		return errors.New("-connections: want at least one at a time")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	runtime.GOMAXPROCS(1) // this process is the load: on one thread it takes least from the contestants
