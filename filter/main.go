@@ -5,8 +5,7 @@
 package main
 
 import (
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-
+	"github.com/marceloboeira/crowd/filter/internal/abi"
 	"github.com/marceloboeira/crowd/filter/internal/plugin"
 )
 
@@ -14,5 +13,5 @@ import (
 func main() {}
 
 func init() {
-	proxywasm.SetVMContext(plugin.NewVM())
+	abi.Run(plugin.NewVM())
 }

@@ -10,7 +10,8 @@ import inspector from "node:inspector/promises";
 
 const [file, count = "300000"] = process.argv.slice(2);
 const requests = Number(count);
-const batch = 80; // requests between two acknowledgements
+const loop = 32; // requests in one iteration of the event loop; every second one begins with an acknowledgement
+const queue = 1; // the module's name for its queue
 
 const configuration = Buffer.from('{"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads"}]}');
 const headers = headerMap([
@@ -54,6 +55,8 @@ const proxy = {
     return value === undefined ? notFound : give(Buffer.from(value), pointer, size);
   },
   proxy_get_shared_data: () => notFound,
+  proxy_register_shared_queue: (name, length, token) => (view().setUint32(token, queue, true), ok),
+  proxy_dequeue_shared_queue: (token, pointer, size) => (view().setUint32(size, 0, true), ok),
   proxy_grpc_stream(...args) {
     view().setUint32(args.at(-1), ++streams, true);
     return ok;
@@ -115,21 +118,24 @@ function answer() {
   }
 }
 
+// iteration is one of Envoy's event loop.
 let context = 1;
-function request() {
-  exports.proxy_on_context_create(++context, 1);
-  exports.proxy_on_request_headers(context, 10, 0);
-  exports.proxy_on_request_body(context, body.length, 1);
-  exports.proxy_on_done(context);
-  exports.proxy_on_log(context);
-  exports.proxy_on_delete(context);
+function iteration(requests) {
+  const first = context + 1;
+  for (let i = 0; i < requests; i++) {
+    exports.proxy_on_context_create(++context, 1);
+    exports.proxy_on_request_headers(context, 10, 0);
+    exports.proxy_on_request_body(context, body.length, 1);
+  }
+  exports.proxy_on_queue_ready(1, queue);
+  for (let ended = first; ended <= context; ended++) exports.proxy_on_done(ended);
 }
 
 function play(n) {
-  for (let i = 1; i <= n; i++) {
-    request();
-    if (i % batch === 0) answer();
-    if (i % 1000 === 0) exports.proxy_on_tick(1);
+  for (let i = loop; i <= n; i += loop) {
+    iteration(loop);
+    if (i % (2 * loop) === 0) answer();
+    if (i % (32 * loop) === 0) exports.proxy_on_tick(1);
   }
 }
 
@@ -149,7 +155,7 @@ exports._initialize();
 exports.proxy_on_vm_start(0, 0);
 exports.proxy_on_context_create(1, 0);
 if (!exports.proxy_on_configure(1, configuration.length)) throw new Error("the filter refuses its configuration");
-request();
+iteration(1);
 answer();
 play(20_000);
 

@@ -1,4 +1,5 @@
-// Package abi holds the proxy-wasm host calls and callbacks for gRPC streams, which the Go SDK lacks.
+// Package abi holds the proxy-wasm host calls and callbacks that the Go SDK lacks, which are those for gRPC streams, and
+// those that every request needs.
 //
 // Signatures are those of proxy-wasm ABI 0.2.1 as Envoy implements it. In a Wasm module the calls are real; a
 // native build has none, and tests give a Host instead.
@@ -22,9 +23,10 @@ type Handler interface {
 // handlers is keyed by plugin context: the host names that context in every callback.
 var handlers = map[uint32]Handler{}
 
-// Handle registers the handler of a plugin context; nil ends that.
+// Handle registers the handler of a plugin context; nil ends that, and all its callbacks.
 func Handle(pluginContext uint32, h Handler) {
 	if h == nil {
+		forget(pluginContext)
 		delete(handlers, pluginContext)
 		return
 	}
@@ -72,16 +74,6 @@ func OpenStream(grpcService, service, method string) (uint32, error) {
 		return 0, &StatusError{"proxy_grpc_stream", status}
 	}
 	return stream, nil
-}
-
-// As does something in the name of another context, then goes back to the one that the host has called.
-func As(context uint32, do func() error) error {
-	if status := setEffectiveContext(context); status != 0 {
-		return &StatusError{"proxy_set_effective_context", status}
-	}
-	err := do()
-	setEffectiveContext(0)
-	return err
 }
 
 // SendMessage writes a message, which the host copies.

@@ -10,8 +10,11 @@ import (
 // allocated for each call. These have it put into memory that is always the same, warm and no work for the garbage
 // collector; what does not fit is allocated.
 //
-//	RequestHeaders(dst) (headers, error)    lent until the next call of RequestHeaders or RequestBody
+//	RequestHeaders() (raw, error)           lent until the next call of RequestHeaders or RequestBody, see ReadHeaderMap
 //	RequestBody(n) (chunk, error)           lent likewise
+//	Hold()                                  what they have lent last is lent until TakeBack
+//	TakeBack()                              ends everything that is held
+//	Full() bool                             reports that so much is held that the next chunk of a body may need to be allocated
 //	SourceAddress() (address)               lent until its next call
 //	Answer(status, headers, body) error     the host copies
 //	Now() time
@@ -36,26 +39,25 @@ func AppendHeaderMap(dst []byte, headers [][2]string) []byte {
 	return dst
 }
 
-// parseHeaderMap appends what AppendHeaderMap has made to dst, and reports whether it is well-formed. Names and values point
-// into raw.
-func parseHeaderMap(dst [][2]string, raw []byte) ([][2]string, bool) {
+// ReadHeaderMap appends what AppendHeaderMap has made to dst. Names and values point into raw.
+func ReadHeaderMap(dst [][2]string, raw []byte) ([][2]string, error) {
 	if len(raw) < 4 {
-		return dst, false
+		return dst, errHeaderMap
 	}
 	count, lengths := uint64(binary.LittleEndian.Uint32(raw)), raw[4:]
 	if uint64(len(lengths)) < 8*count {
-		return dst, false
+		return dst, errHeaderMap
 	}
 	rest := lengths[8*count:]
 	for ; count > 0; count-- {
 		name, value := uint64(binary.LittleEndian.Uint32(lengths)), uint64(binary.LittleEndian.Uint32(lengths[4:]))
 		if uint64(len(rest)) < name+1+value+1 {
-			return dst, false
+			return dst, errHeaderMap
 		}
 		dst = append(dst, [2]string{text(rest[:name]), text(rest[name+1 : name+1+value])})
 		lengths, rest = lengths[8:], rest[name+1+value+1:]
 	}
-	return dst, true
+	return dst, nil
 }
 
 func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

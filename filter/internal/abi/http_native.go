@@ -9,14 +9,23 @@ import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 )
 
-// RequestHeaders appends the request's headers to dst.
-func RequestHeaders(dst [][2]string) ([][2]string, error) {
+// RequestHeaders returns the request's headers in AppendHeaderMap's form.
+func RequestHeaders() ([]byte, error) {
 	headers, err := proxywasm.GetHttpRequestHeaders()
-	return append(dst, headers...), err
+	return AppendHeaderMap(nil, headers), err
 }
 
 // RequestBody returns the chunk of n bytes that the host shows.
 func RequestBody(n int) ([]byte, error) { return proxywasm.GetHttpRequestBody(0, n) }
+
+// Hold does nothing, as nothing is lent.
+func Hold() {}
+
+// TakeBack does nothing.
+func TakeBack() {}
+
+// Full reports that nothing is.
+func Full() bool { return false }
 
 // SourceAddress returns the attribute source.address, "" where there is none.
 func SourceAddress() string {
@@ -29,9 +38,9 @@ func SourceAddress() string {
 
 // Answer has the host answer the request. Headers are in AppendHeaderMap's form. The SDK's emulator keeps what it is given.
 func Answer(status uint32, headers, body []byte) error {
-	pairs, ok := parseHeaderMap(nil, bytes.Clone(headers))
-	if !ok {
-		return errHeaderMap
+	pairs, err := ReadHeaderMap(nil, bytes.Clone(headers))
+	if err != nil {
+		return err
 	}
 	return proxywasm.SendHttpResponse(status, pairs, bytes.Clone(body), -1)
 }

@@ -11,8 +11,8 @@ func FuzzHeaderMap(f *testing.F) {
 	f.Add(AppendHeaderMap(nil, nil))
 	f.Add(AppendHeaderMap(nil, [][2]string{{":path", "/leads"}, {"x-empty", ""}, {"x", "\xff\x00"}}))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		headers, ok := parseHeaderMap(nil, raw)
-		if !ok {
+		headers, err := ReadHeaderMap(nil, raw)
+		if err != nil {
 			return
 		}
 		again := AppendHeaderMap(nil, headers)
@@ -20,8 +20,8 @@ func FuzzHeaderMap(f *testing.F) {
 			t.Fatalf("%q has become longer: %q", raw, again)
 		}
 		for i, h := range headers { // what stands between the texts is the host's
-			back, ok := parseHeaderMap(nil, again)
-			if !ok || len(back) != len(headers) || back[i] != h {
+			back, err := ReadHeaderMap(nil, again)
+			if err != nil || len(back) != len(headers) || back[i] != h {
 				t.Fatalf("%q reads as %q, and that as %q", raw, headers, back)
 			}
 		}
@@ -34,7 +34,7 @@ func FuzzHeaderMap(f *testing.F) {
 func TestHeaderMapIsRefusedWhereItIsCut(t *testing.T) {
 	whole := AppendHeaderMap(nil, [][2]string{{":path", "/leads"}, {"accept", "*/*"}})
 	for n := range whole {
-		if headers, ok := parseHeaderMap(nil, whole[:n]); ok {
+		if headers, err := ReadHeaderMap(nil, whole[:n]); err == nil {
 			t.Errorf("the first %d of %d bytes read as %q", n, len(whole), headers)
 		}
 	}

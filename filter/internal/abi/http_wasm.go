@@ -27,14 +27,38 @@ const (
 	realtime       = 0  // WASI's clockid
 )
 
-// lendable is how many bytes are lent at most. Envoy reads 16 KiB from a connection at a time.
-const lendable = 20 << 10
+const (
+	// chunkBytes is more than Envoy shows of a body at a time: it reads 16 KiB from a connection.
+	chunkBytes = 20 << 10
+	// lendable bytes are for the requests of one iteration of the event loop. Their number is small beside that of the
+	// connections, and most have much less than a chunk.
+	lendable = 256 << 10
+)
 
 var (
 	request [lendable]byte
+	held    int // bytes of request
+	last    int // and those that the last call has lent
 	source  [64]byte
 	lending []byte // where the host's next allocation is; nil: in memory of its own
 )
+
+// Hold keeps what RequestHeaders or RequestBody has lent last until TakeBack.
+func Hold() { held, last = held+last, 0 }
+
+// TakeBack ends everything that is held.
+func TakeBack() { held, last = 0, 0 }
+
+// Full reports that so much is held that the next chunk of a body may need to be allocated.
+func Full() bool { return held > lendable-chunkBytes }
+
+// lent notes what a call has put into memory that Hold and TakeBack are about, if it did.
+func lent(memory []byte) {
+	last = 0
+	if len(memory) <= lendable-held {
+		last = len(memory)
+	}
+}
 
 // malloc is what the host allocates with; it prefers this export to the SDK's proxy_on_memory_allocate.
 //
@@ -61,27 +85,25 @@ func taken() []byte {
 	return memory
 }
 
-// RequestHeaders appends the request's headers to dst, pseudo-headers first. They are lent until the next call of
-// RequestHeaders or RequestBody.
-func RequestHeaders(dst [][2]string) ([][2]string, error) {
-	lending = request[:]
+// RequestHeaders returns the request's headers, pseudo-headers first, in AppendHeaderMap's form. They are lent until the next
+// call of RequestHeaders or RequestBody.
+func RequestHeaders() ([]byte, error) {
+	lending = request[held:]
 	status := proxyGetHeaderMapPairs(requestHeaders, unsafe.Pointer(&given.data), &given.size)
 	raw := taken()
+	lent(raw)
 	if status != 0 {
-		return dst, &StatusError{"proxy_get_header_map_pairs", status}
+		return nil, &StatusError{"proxy_get_header_map_pairs", status}
 	}
-	dst, ok := parseHeaderMap(dst, raw)
-	if !ok {
-		return dst, errHeaderMap
-	}
-	return dst, nil
+	return raw, nil
 }
 
 // RequestBody returns the chunk of n bytes that the host shows, lent until the next call of RequestHeaders or RequestBody.
 func RequestBody(n int) ([]byte, error) {
-	lending = request[:]
+	lending = request[held:]
 	status := proxyGetBufferBytes(requestBody, 0, int32(n), unsafe.Pointer(&given.data), &given.size)
 	chunk := taken()
+	lent(chunk)
 	if status != 0 {
 		return nil, &StatusError{"proxy_get_buffer_bytes", status}
 	}

@@ -2,8 +2,6 @@
 
 package abi
 
-import "github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-
 // Host stands for the proxy in a native build, where tests set it.
 type Host interface {
 	OpenStream(grpcService, service, method string) (stream, status uint32)
@@ -28,14 +26,6 @@ func CloseStream(pluginContext, stream, status uint32, message string) {
 	if h := handlers[pluginContext]; h != nil {
 		h.StreamClosed(stream, status, message)
 	}
-}
-
-// setEffectiveContext is for requests alone: a native build has one plugin context, whose calls need no name.
-func setEffectiveContext(context uint32) uint32 {
-	if context != 0 && handlers[context] == nil {
-		_ = proxywasm.SetEffectiveContext(context)
-	}
-	return 0
 }
 
 func grpcStream(grpcService, service, method string) (stream, status uint32) {

@@ -14,9 +14,6 @@ func proxyGrpcSend(token uint32, message *byte, messageSize int32, endStream int
 //go:wasmimport env proxy_grpc_cancel
 func proxyGrpcCancel(token uint32) uint32
 
-//go:wasmimport env proxy_set_effective_context
-func setEffectiveContext(context uint32) uint32
-
 //go:wasmimport env proxy_get_buffer_bytes
 func proxyGetBufferBytes(buffer uint32, start, length int32, data unsafe.Pointer, size *int32) uint32
 
@@ -43,6 +40,7 @@ func grpcCancel(token uint32) { proxyGrpcCancel(token) }
 
 //go:wasmexport proxy_on_grpc_receive
 func onGrpcReceive(pluginContext, token uint32, size int32) {
+	defer nested()()
 	h := handlers[pluginContext]
 	if h == nil {
 		return
@@ -57,6 +55,7 @@ func onGrpcReceive(pluginContext, token uint32, size int32) {
 
 //go:wasmexport proxy_on_grpc_close
 func onGrpcClose(pluginContext, token, status uint32) {
+	defer nested()()
 	h := handlers[pluginContext]
 	if h == nil {
 		return

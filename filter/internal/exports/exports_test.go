@@ -43,6 +43,20 @@ func TestTrimKeepsWhatEnvoyNeeds(t *testing.T) {
 	}
 }
 
+func TestTrimReplacesCallbacksOfTheSDK(t *testing.T) {
+	want := exporting(Kept...)
+	i := slices.Index(Kept, "proxy_on_tick")
+	renamed := slices.Clone(Kept)
+	renamed[i] = "crowd_on_tick"
+	got, err := Trim(exporting(append(renamed, "proxy_on_tick")...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the module's own callback is not in the SDK's place (-want +got):\n%s", diff)
+	}
+}
+
 func TestTrimRefuses(t *testing.T) {
 	whole := exporting(Kept...)
 	for name, module := range map[string][]byte{

@@ -78,10 +78,7 @@ func (r *request) answer(level record.Level) {
 	}
 	reply.write(r.id)
 	r.plugin.vm.metrics.answered.add()
-	r.answered = true
-	if err := abi.Answer(uint32(r.rule.Status), reply.headers, reply.body); err != nil {
-		r.answerFails(err)
-	}
+	r.say(func() error { return abi.Answer(uint32(r.rule.Status), reply.headers, reply.body) })
 }
 
 // answerShed says that there is no room.
@@ -141,12 +138,20 @@ func (r *request) answerFailed(err error) {
 }
 
 func (r *request) respond(status uint32, headers [][2]string, body []byte) {
-	r.answered = true
-	if err := proxywasm.SendHttpResponse(status, headers, body, -1); err != nil {
-		r.answerFails(err)
-	}
+	r.say(func() error { return proxywasm.SendHttpResponse(status, headers, body, -1) })
 }
 
-func (r *request) answerFails(err error) {
-	proxywasm.LogErrorf("crowd: cannot answer a request of route %s: %v", r.rule.Name, err)
+// say gives an answer, if there is still somebody to hear it, in the request's name.
+func (r *request) say(answer func() error) {
+	r.answered = true
+	if r.gone {
+		return
+	}
+	err := abi.Become(r.context)
+	if err == nil {
+		err = answer()
+	}
+	if err != nil {
+		proxywasm.LogErrorf("crowd: cannot answer a request of route %s: %v", r.rule.Name, err)
+	}
 }

@@ -60,6 +60,7 @@ type module struct {
 const (
 	statusOK              = 0
 	statusNotFound        = 1
+	statusEmpty           = 7
 	statusInternalFailure = 10
 	statusUnimplemented   = 12
 
@@ -97,6 +98,13 @@ type compiled struct {
 	hears       uint32            // the context that messages are delivered to
 	ahead       time.Duration     // of the module's clock before the real one
 	opener      uint32            // the context in whose name the last stream was opened
+	unreachable bool              // streams end while they are opened
+
+	busy    bool            // the event loop has more to see to in this iteration
+	rings   uint32          // the context that has registered a queue
+	rung    []uint32        // and was to be told of it, as often
+	queued  int             // what is in that queue
+	deleted map[uint32]bool // plugin contexts
 }
 
 type compiledRequest struct {
@@ -123,7 +131,7 @@ func newVM(t *testing.T, configuration string, properties, shared map[string]str
 	c := &compiled{
 		calls: map[string]int{}, entries: map[string]int{}, properties: properties, requests: map[uint32]*compiledRequest{},
 		metrics: map[string]int64{}, config: []byte(configuration), next: pluginContext,
-		hears: pluginContext, shared: shared,
+		hears: pluginContext, shared: shared, deleted: map[uint32]bool{},
 	}
 	began := time.Now()
 	ctx := t.Context()
@@ -186,11 +194,34 @@ func (c *compiled) starts(id uint32) bool {
 	return c.call(id, "proxy_on_configure", uint64(len(c.config))) == 1
 }
 
-// call calls one of the module's functions for a context.
+// call calls one of the module's functions for a context, and ends the iteration of the event loop unless it is busy. It may
+// be called within a host call.
 func (c *compiled) call(id uint32, name string, args ...uint64) uint64 {
 	c.Helper()
+	current, effective := c.current, c.effective
 	c.current, c.effective = id, 0
-	return c.export(name, append([]uint64{uint64(id)}, args...)...)
+	result := c.export(name, append([]uint64{uint64(id)}, args...)...)
+	c.current, c.effective = current, effective
+	if name == "proxy_on_done" && result == 1 {
+		c.deleted[id] = true
+	}
+	if current == 0 && !c.busy {
+		c.turn()
+	}
+	return result
+}
+
+// turn ends an iteration of the event loop: what was posted in it is called.
+func (c *compiled) turn() {
+	c.Helper()
+	for len(c.rung) > 0 {
+		id := c.rung[0]
+		if c.rung = c.rung[1:]; !c.deleted[id] {
+			c.current, c.effective = id, 0
+			c.export("proxy_on_queue_ready", uint64(id), 1)
+			c.current = 0
+		}
+	}
 }
 
 // export calls one of the module's functions and returns its first result, 0 where it has none.
@@ -299,12 +330,30 @@ func (c *compiled) hostCall(name string, args []uint64) uint32 {
 		return statusOK
 	case "proxy_done":
 		c.ended = append(c.ended, effective)
+		c.deleted[effective] = true
 		return statusOK
+	case "proxy_register_shared_queue":
+		c.rings = effective
+		c.mod.Memory().WriteUint32Le(uint32(args[2]), 1)
+		return statusOK
+	case "proxy_enqueue_shared_queue":
+		c.queued++
+		c.rung = append(c.rung, c.rings)
+		return statusOK
+	case "proxy_dequeue_shared_queue":
+		if c.queued == 0 {
+			return statusEmpty
+		}
+		c.queued--
+		return c.give(nil, args[1], args[2])
 	case "proxy_grpc_stream":
 		stream, status := c.OpenStream(string(c.read(args[0], args[1])), string(c.read(args[2], args[3])),
 			string(c.read(args[4], args[5])))
 		c.opener = effective
 		c.mod.Memory().WriteUint32Le(uint32(args[8]), stream)
+		if c.unreachable {
+			c.call(effective, "proxy_on_grpc_close", uint64(stream), 14)
+		}
 		return status
 	case "proxy_grpc_send":
 		return c.SendMessage(uint32(args[0]), c.read(args[1], args[2]))
@@ -391,8 +440,6 @@ func (c *compiled) CallOnRequestTrailers(id uint32, trailers [][2]string) types.
 
 func (c *compiled) CompleteHttpContext(id uint32) {
 	c.call(id, "proxy_on_done")
-	c.call(id, "proxy_on_log")
-	c.call(id, "proxy_on_delete")
 }
 
 func (c *compiled) GetSentLocalResponse(id uint32) *proxytest.LocalHttpResponse {

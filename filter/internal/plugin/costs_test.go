@@ -10,15 +10,19 @@ import (
 // A call across the border of the module costs Envoy from half a microsecond to several, so what requests cost is counted
 // here in calls, which are the same on every machine.
 
-// countedRequests is how many requests are counted together.
-const countedRequests = 100
+const (
+	countedRequests = 100
+	// loopRequests is how many of them arrive in one iteration of the event loop. Envoy sees 32 where 64 connections send as
+	// much as it takes.
+	loopRequests = 10
+)
 
 // counted plays requests, as Envoy does, after others that have opened a stream and have a batch in flight, and returns how
 // often they called the host and were called by it, each.
 func counted(t *testing.T, path string) (c *compiled, calls, entries map[string]float64) {
 	t.Helper()
 	c = newCompiled(t, `{"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads"}]}`, properties)
-	request := func(path string) {
+	request := func(path string) uint32 {
 		headers := [][2]string{
 			{":authority", "shop.example"}, {":path", path}, {":method", "POST"}, {":scheme", "https"}, {"content-length", "512"},
 			{"content-type", "application/json"}, {"user-agent", "curl/8.5.0"}, {"accept", "*/*"}, {"x-forwarded-proto", "https"},
@@ -27,14 +31,22 @@ func counted(t *testing.T, path string) (c *compiled, calls, entries map[string]
 		id := c.InitializeHttpContext()
 		c.CallOnRequestHeaders(id, headers, false)
 		c.CallOnRequestBody(id, bytes.Repeat([]byte("x"), 512), true)
-		c.CompleteHttpContext(id)
+		return id
 	}
-	request("/leads")
+	c.CompleteHttpContext(request("/leads"))
 	c.welcome()
 	clear(c.calls)
 	clear(c.entries)
-	for range countedRequests {
-		request(path)
+	c.busy = true
+	for range countedRequests / loopRequests {
+		var ids []uint32
+		for range loopRequests {
+			ids = append(ids, request(path))
+		}
+		c.turn()
+		for _, id := range ids {
+			c.CompleteHttpContext(id)
+		}
 	}
 	each := func(counts map[string]int) map[string]float64 {
 		means := map[string]float64{}
@@ -50,11 +62,14 @@ func TestCallsOfARequestThatIsAbsorbed(t *testing.T) {
 	c, calls, entries := counted(t, "/leads")
 	wantCounts(t, "host calls", calls, map[string]float64{
 		"proxy_get_header_map_pairs": 1, "proxy_get_buffer_bytes": 1, "proxy_get_property": 1, "proxy_send_local_response": 1,
-		"clock_time_get": 1,
+		"proxy_set_effective_context": 1 + 1.0/loopRequests,
+		"clock_time_get":              1.0 / loopRequests,
+		"proxy_enqueue_shared_queue":  1.0 / loopRequests,
+		"proxy_dequeue_shared_queue":  1.0 / loopRequests,
 	})
 	wantCounts(t, "calls of the module", entries, map[string]float64{
 		"proxy_on_context_create": 1, "proxy_on_request_headers": 1, "proxy_on_request_body": 1, "proxy_on_done": 1,
-		"proxy_on_log": 1, "proxy_on_delete": 1, "malloc": 3,
+		"malloc": 3, "proxy_on_queue_ready": 1.0 / loopRequests,
 	})
 
 	c.opened = 1 // the uplink has looked for another collector meanwhile
@@ -74,7 +89,7 @@ func TestCallsOfARequestThatPasses(t *testing.T) {
 	wantCounts(t, "host calls", calls, map[string]float64{"proxy_get_header_map_pairs": 1})
 	wantCounts(t, "calls of the module", entries, map[string]float64{
 		"proxy_on_context_create": 1, "proxy_on_request_headers": 1, "proxy_on_request_body": 1, "proxy_on_done": 1,
-		"proxy_on_log": 1, "proxy_on_delete": 1, "malloc": 1,
+		"malloc": 1,
 	})
 }
 

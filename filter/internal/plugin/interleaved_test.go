@@ -109,6 +109,10 @@ func TestRequestsAreNotMixedUp(t *testing.T) {
 	t.Logf("seed %d", seed)
 	play(t, interleavedRoutes, func(t *testing.T, e *scene) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
+		turn := func() {}
+		if c, is := e.proxy.(*compiled); is {
+			c.busy, turn = true, c.turn
+		}
 		var all, going, waiting []*sender
 		window := &collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{Window: &collectpb.Window{Bytes: 1 << 20}}}
 		acknowledged, welcome := 0, false
@@ -130,6 +134,9 @@ func TestRequestsAreNotMixedUp(t *testing.T) {
 				going = slices.Delete(going, i, i+1)
 				waiting = append(waiting, s)
 			}
+			if rnd.IntN(10) == 0 {
+				turn()
+			}
 			waiting = slices.DeleteFunc(waiting, func(s *sender) bool { return s.end(e) })
 			switch {
 			case !welcome && e.opened > 0:
@@ -143,6 +150,7 @@ func TestRequestsAreNotMixedUp(t *testing.T) {
 				e.Tick()
 			}
 		}
+		turn()
 		for range 5 { // what is left, and the ledger
 			e.Tick()
 			acknowledge()

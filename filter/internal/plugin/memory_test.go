@@ -30,7 +30,6 @@ func TestMemoryStaysFlatOverChangesOfTheConfiguration(t *testing.T) {
 		if c.call(old, "proxy_on_done") != 1 {
 			t.Fatal("a context that has nothing waits for its end")
 		}
-		c.call(old, "proxy_on_delete")
 		for range 10 {
 			c.ahead += 100 * time.Millisecond
 			c.call(c.plugin, "proxy_on_tick")

@@ -3,6 +3,7 @@ package plugin
 import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
+	"github.com/marceloboeira/crowd/filter/internal/abi"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
 	"github.com/marceloboeira/crowd/xds/route"
 )
@@ -38,6 +39,7 @@ func (r *request) mirrorHeaders(match *route.Request, endOfStream bool) {
 	case r.takeToken() > 0:
 		r.skip(skippedRateLimited)
 	default:
+		r.plugin.vm.received = abi.Now()
 		r.capture(match)
 		r.mirrored(endOfStream)
 	}

@@ -72,6 +72,7 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 	}
 	p.vm.plugins = append(p.vm.plugins, p)
 	abi.Handle(p.id, p)
+	p.vm.wakeIn(p)
 	p.setTicks(tickMilliseconds)
 	if table != nil {
 		noteValid(p.name)
@@ -171,6 +172,12 @@ func (p *plugin) OnTick() {
 	runtime.Gosched()
 }
 
+// OnQueueReady is what p.vm has had itself called for.
+func (p *plugin) OnQueueReady(uint32) {
+	p.vm.woken = false
+	p.vm.catchUp()
+}
+
 // OnPluginDone is called when the last request of this configuration has ended. Its streams end with the context,
 // so it stays until they are no longer needed.
 func (p *plugin) OnPluginDone() bool {
@@ -196,6 +203,7 @@ func (p *plugin) forget() {
 func (p *plugin) StreamMessage(stream uint32, message []byte) {
 	if l := p.vm.owner(p, uplink.Stream(stream)); l != nil {
 		l.uplink.Received(uplink.Stream(stream), message)
+		_ = abi.Become(0)
 	}
 }
 

@@ -25,8 +25,9 @@ type request struct {
 
 	rule     *route.Rule // nil: not ours, goes on untouched
 	route    *usedRoute
+	raw      []byte // headers that are not recorded yet; they are lent, as the last chunk is
 	received time.Time
-	id       record.ID // given when the request is whole
+	id       record.ID // given when the request is recorded
 	head     []byte    // of the record
 	chunks   [][]byte
 	first    [1][]byte      // memory for chunks, which is most often one
@@ -34,8 +35,11 @@ type request struct {
 	reserved int            // bytes that the uplink has made room for
 	refusal  uplink.Refusal // there was no room: the rest is drained, then the request is shed
 	limited  time.Duration  // until its route has a token again: the rest is drained, then it is told so; 0: it has one
+	whole    bool           // all of it has arrived
+	due      bool           // among VM.due
 	waiting  bool           // for its record to reach the level that the route asks for
 	answered bool
+	gone     bool // the client has left
 }
 
 // OnHttpRequestHeaders decides whose request it is.
@@ -44,24 +48,18 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 		return types.ActionContinue
 	}
 	vm := r.plugin.vm
-	clear(vm.headers) // a shorter list would leave what the longer one points to
-	headers, err := abi.RequestHeaders(vm.headers[:0])
-	vm.headers = headers
+	vm.makeRoom()
+	raw, err := abi.RequestHeaders()
 	if err != nil {
 		proxywasm.LogErrorf("crowd: request passed untouched, its headers cannot be read: %v", err)
 		return types.ActionContinue
 	}
-	match := route.Request{Headers: headers, Draw: rand.Uint64()}
-	for _, h := range headers {
-		switch h[0] {
-		case ":method":
-			match.Method = h[1]
-		case ":authority":
-			match.Authority = h[1]
-		case ":path":
-			match.Path = h[1]
-		}
+	match, err := vm.read(raw)
+	if err != nil {
+		proxywasm.LogErrorf("crowd: request passed untouched, its headers cannot be read: %v", err)
+		return types.ActionContinue
 	}
+	match.Draw = rand.Uint64()
 	r.rule = r.plugin.table.Match(&match)
 	if r.rule == nil {
 		return types.ActionContinue
@@ -71,17 +69,35 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 		r.mirrorHeaders(&match, endOfStream)
 		return types.ActionContinue
 	}
-	if r.declaredTooLarge(headers) {
+	if r.declaredTooLarge(match.Headers) {
 		r.answerTooLarge()
 		return types.ActionPause
 	}
 	if r.limited = r.takeToken(); r.limited == 0 {
-		r.capture(&match)
+		abi.Hold()
+		r.raw = raw
 	}
-	if endOfStream {
-		r.finish()
-	}
+	r.whole = endOfStream
+	r.later()
 	return types.ActionPause
+}
+
+// read returns what routes are matched by, but for the draw. Its headers are vm's until the next call.
+func (v *VM) read(raw []byte) (match route.Request, err error) {
+	clear(v.headers) // a shorter list would leave what the longer one points to
+	v.headers, err = abi.ReadHeaderMap(v.headers[:0], raw)
+	match.Headers = v.headers
+	for _, h := range v.headers {
+		switch h[0] {
+		case ":method":
+			match.Method = h[1]
+		case ":authority":
+			match.Authority = h[1]
+		case ":path":
+			match.Path = h[1]
+		}
+	}
+	return match, err
 }
 
 // takeToken takes one of the route's rate limit and returns 0, or how long it is until there is one.
@@ -92,11 +108,11 @@ func (r *request) takeToken() time.Duration {
 	return r.route.limit.take(r.plugin.vm.now())
 }
 
-// capture notes what the headers say. They are lent, so that is encoded at once.
+// capture records what the headers say.
 func (r *request) capture(match *route.Request) {
 	vm := r.plugin.vm
 	clear(vm.recorded)
-	r.received = abi.Now()
+	r.received = vm.received
 	said := record.Record{
 		Received: r.received, Route: r.rule.Name, Ack: r.route.uplink.Level(), Topic: r.rule.Topic, Key: r.rule.Key(match),
 		Method: match.Method, Authority: match.Authority, Path: match.Path, Headers: vm.recorded[:0],
@@ -155,7 +171,7 @@ func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 	case r.rule.Mode == route.ModeMirror:
 		r.mirrorBody(bytes, endOfStream)
 		return types.ActionContinue
-	case r.answered || r.waiting:
+	case r.answered || r.waiting || r.whole:
 		return stopAndDrop
 	}
 	if r.limited == 0 {
@@ -167,7 +183,9 @@ func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 	if r.size > r.rule.MaxBody {
 		r.answerTooLarge()
 	} else if endOfStream {
-		r.finish()
+		abi.Hold()
+		r.whole = true
+		r.later()
 	}
 	return stopAndDrop
 }
@@ -195,6 +213,7 @@ func (r *request) keep(bytes int, last bool) error {
 	if !joins && !last {
 		take = ownRequestBody
 	}
+	r.plugin.vm.makeRoom()
 	chunk, err := take(bytes)
 	switch {
 	case err != nil:
@@ -220,16 +239,18 @@ func (r *request) OnHttpRequestTrailers(int) types.Action {
 	case r.rule.Mode == route.ModeMirror:
 		r.mirrorTrailers()
 		return types.ActionContinue
-	case r.answered || r.waiting:
+	case r.answered || r.waiting || r.whole:
 		return types.ActionPause
 	}
+	r.plugin.vm.catchUp()
 	if r.limited == 0 {
 		if err := r.keepTrailers(); err != nil {
 			r.answerFailed(err)
 			return types.ActionPause
 		}
 	}
-	r.finish()
+	r.whole = true
+	r.later()
 	return types.ActionPause
 }
 
@@ -296,18 +317,18 @@ func (r *request) Settled(o uplink.Outcome) (answered bool) {
 		return false // the client has left
 	}
 	r.wait(false)
-	err := abi.As(r.context, func() error {
-		switch {
-		case o.Level > 0:
-			r.answer(o.Level)
-		case o.Refused != "":
-			r.answerRefused(o.Refused)
-		default:
-			r.answerLate()
-		}
-		return nil
-	})
-	return err == nil
+	if abi.Become(r.context) != nil {
+		return false
+	}
+	switch {
+	case o.Level > 0:
+		r.answer(o.Level)
+	case o.Refused != "":
+		r.answerRefused(o.Refused)
+	default:
+		r.answerLate()
+	}
+	return true
 }
 
 // forget gives back what the request holds.
@@ -316,15 +337,21 @@ func (r *request) forget() {
 		r.plugin.link.uplink.Release(r.reserved)
 	}
 	r.plugin.vm.keepHead(r.head)
-	r.chunks, r.head, r.reserved = nil, nil, 0
+	r.chunks, r.head, r.raw, r.reserved = nil, nil, nil, 0
 	r.first = [1][]byte{} // requests that wait or are drained live on
 }
 
-// OnHttpStreamDone is the end of every request, also of one whose client left in the middle.
+// OnHttpStreamDone is the end of every request, also of one whose client left in the middle. One that is whole is recorded
+// all the same: its client may be of those that do not wait for an answer.
 func (r *request) OnHttpStreamDone() {
+	r.gone = true
 	if r.rule == nil || r.plugin.link == nil {
 		return
 	}
+	if r.due && r.whole {
+		r.plugin.vm.catchUp()
+	}
+	r.due = false
 	switch {
 	case r.rule.Mode == route.ModeMirror:
 		r.skip(skippedIncomplete)

@@ -10,6 +10,7 @@ import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
 	"github.com/marceloboeira/crowd/collector/record"
+	"github.com/marceloboeira/crowd/filter/internal/abi"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
 )
 
@@ -27,20 +28,28 @@ type VM struct {
 	plugins []*plugin    // those that have begun and not ended; that of the latest configuration or request is the last
 	links   []*link
 	buckets map[bucketKey]*bucket // of the rate limits that requests have met
+	leftAt  time.Duration         // when the last of them began to leave
 	waiting int                   // requests
 	heads   [][]byte              // empty, with memory to use again
+
+	due      []*request
+	received time.Time // the present ones
+	bell     string    // see abi.Register
+	waker    *plugin   // whose context has registered; nil: none
+	woken    bool      // since the last time that it was called
 
 	// What is lent while a request's headers are looked at; memory to use again.
 	headers  [][2]string
 	recorded []record.Header
-	leftAt   time.Duration // when the last of them began to leave
 
 	opening   *link         // whose uplink is opening a stream right now
 	stillborn uplink.Stream // ended before the call that opened it was over
 }
 
 // NewVM returns the VM's context.
-func NewVM() *VM { return &VM{began: time.Now(), buckets: map[bucketKey]*bucket{}} }
+func NewVM() *VM {
+	return &VM{began: time.Now(), buckets: map[bucketKey]*bucket{}, bell: "crowd." + record.NewID(time.Now()).String()}
+}
 
 // NewPluginContext begins a plugin context.
 func (v *VM) NewPluginContext(id uint32) types.PluginContext {
@@ -130,11 +139,14 @@ func (v *VM) newLink(p *plugin) *link {
 // tick drives the uplinks whose streams p opens, and sees to contexts that Envoy has destroyed while they waited for
 // their end (their ticks, if any, reach nobody).
 func (v *VM) tick(p *plugin) {
+	v.woken = false // if the context that was to be called has gone unheard, requests have waited for this
+	v.catchUp()
 	for _, l := range v.links {
 		if l.opener() == p {
 			l.uplink.Tick(v.now())
 		}
 	}
+	_ = abi.Become(0)
 	for _, other := range slices.Clone(v.plugins) {
 		if other != p && other.leaving && v.now() > other.leaveBy+overdue && v.left(other) {
 			other.forget()
@@ -208,6 +220,13 @@ func (v *VM) left(p *plugin) bool {
 		}
 	}
 	v.plugins = slices.DeleteFunc(v.plugins, func(other *plugin) bool { return other == p })
+	if v.waker == p {
+		v.waker = nil
+		if heir := v.newest(func(*plugin) bool { return true }); heir != nil {
+			v.wakeIn(heir)
+		}
+		v.catchUp()
+	}
 	if v.newest(func(other *plugin) bool { return other.name == p.name }) == nil {
 		v.keepBuckets(p.name, nil)
 	}
