@@ -26,8 +26,8 @@ func TestRequestsOfOneIterationAreAnsweredTogether(t *testing.T) {
 	}
 	c.welcome()
 	all := c.records()
-	if len(all) != 4 {
-		t.Fatalf("%d records, want 4", len(all))
+	if len(all) != 4 || len(c.sent) != 3 {
+		t.Fatalf("%d records in %d messages, want 4 in 3: a greeting and a batch for each topic", len(all), len(c.sent))
 	}
 	for i, r := range all {
 		if r.Topic == "leads" && header(c.GetSentLocalResponse(ids[i]).Headers, RecordIDHeader) != r.ID.String() {

@@ -30,6 +30,7 @@ func steady(t testing.TB) (u *Uplink, route *Route, r record.Parts) {
 		Body:    make([]byte, 512),
 	}).Parts()
 	u.Add(route, r, 0, nil)
+	u.Send()
 	u.Received(1, encoded(t, welcome(1<<20)))
 	return u, route, r
 }
@@ -60,6 +61,7 @@ func BenchmarkAdd(b *testing.B) {
 			b.Fatal("refused")
 		}
 		if n%100 == 99 {
+			u.Send()
 			acknowledgeAll(b, u)
 		}
 	}
@@ -76,10 +78,11 @@ func TestARecordAllocatesNothing(t *testing.T) {
 					t.Fatal("refused")
 				}
 			}
+			u.Send()
 			acknowledgeAll(t, u)
 		})
 	}
-	const many = 10 // fit a batch; the first of them is sent alone
+	const many = 10 // fit a batch
 	batch(many)     // has the memory that it needs from now on
 
 	if few, several := batch(2), batch(many); several > few {

@@ -422,8 +422,12 @@ func simulate(seed uint64) error {
 				delete(w.waiting, c)
 				refused++
 			}
+			if rnd.IntN(3) == 0 {
+				u.Send()
+			}
 		}
 	}
+	u.Send()
 	// Once the faults stop, everything that was taken must be stored within bounded time.
 	w.calm = true
 	for _, c := range w.collectors {

@@ -3,7 +3,7 @@
 // stream ends before that, tells requests that wait for it, and says no when there is no room. It makes no host
 // calls of its own and has no clock; whoever drives it calls Tick.
 //
-//	Reserve ─▶ Add ─▶ lane.pending ─seal▶ lane.queue ─send▶ stream.inflight ─Ack▶ gone, and who waits is told
+//	Reserve ─▶ Add ─▶ lane.pending ─seal▶ lane.queue ─Send▶ stream.inflight ─Ack▶ gone, and who waits is told
 //	                                         ▲                   │
 //	                                         └── stream ends ────┘
 //
@@ -189,7 +189,7 @@ func (u *Uplink) Release(n int) {
 
 // Add takes a whole record of a route, which it copies, and for which `reserved` bytes were reserved; they are given
 // back, whatever the outcome. When the record is taken, the uplink answers for it from now on. Without a waiter the request
-// must be answered now, which is counted already; a waiter is told later, but possibly before Add returns.
+// must be answered now, which is counted already. Send must follow.
 func (u *Uplink) Add(route *Route, r record.Parts, reserved int, waiter Waiter) Refusal {
 	u.Release(reserved)
 	size := record.Size(r)
@@ -216,10 +216,15 @@ func (u *Uplink) Add(route *Route, r record.Parts, reserved int, waiter Waiter) 
 	}
 	u.count(l.pending)
 	u.activate(l)
-	if l.next(u.config.MaxBatchBytes) != nil {
+	return Taken
+}
+
+// Send sends what can be sent. Call it when all that there is at the moment has been added, which makes one batch then,
+// rather than one of the first record and one of all others.
+func (u *Uplink) Send() {
+	if slices.ContainsFunc(u.active, func(l *lane) bool { return l.next(u.config.MaxBatchBytes) != nil }) {
 		u.run(func() {})
 	}
-	return Taken
 }
 
 // room decides about a record of a lane that will add at most so many bytes and cost.
@@ -270,7 +275,7 @@ func (u *Uplink) run(do func()) {
 	u.busy = false
 }
 
-// pump sends what may be sent: at once when nothing of a lane is in flight (latency is then one round trip), otherwise
+// pump sends what may be sent: all there is when nothing of a lane is in flight (latency is then one round trip), otherwise
 // in batches that grow until an acknowledgement or the size limit ends them. Lanes take turns.
 func (u *Uplink) pump() {
 	if u.stored == 0 {

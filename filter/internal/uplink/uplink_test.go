@@ -3,6 +3,7 @@ package uplink
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,7 @@ func startWith(t *testing.T, c Config) *harness {
 func (h *harness) add(bodyBytes int) Refusal { return h.addTo(h.route, bodyBytes, nil) }
 
 func (h *harness) addTo(r *Route, bodyBytes int, w Waiter) Refusal {
+	defer h.Send()
 	return h.Add(r, (&record.Record{
 		ID: record.NewID(time.Unix(1, 0)), Route: r.answered.Route, Topic: r.lane.topic, Ack: r.answered.Level,
 		Body: make([]byte, bodyBytes),
@@ -536,5 +538,35 @@ func TestClose(t *testing.T) {
 	h.Close()
 	if len(h.host.canceled) != 2 {
 		t.Errorf("canceled %v, want both streams", h.host.canceled)
+	}
+}
+
+// TestRecordsAddedTogetherAreSentTogether adds records before it has them sent: while nothing is in flight, and while
+// something is.
+func TestRecordsAddedTogetherAreSentTogether(t *testing.T) {
+	h := start(t)
+	h.must(10)
+	h.Received(1, encoded(t, welcome(1<<20)))
+	h.Received(1, encoded(t, ack(1)))
+	add := func(records int) {
+		for range records {
+			if refusal := h.Add(h.route, (&record.Record{Route: "leads", Topic: "leads"}).Parts(), 0, nil); refusal != Taken {
+				t.Fatalf("refused: %v", refusal)
+			}
+		}
+	}
+	add(3)
+	if h.stats.Batches != 1 {
+		t.Fatalf("%d batches are sent before all is added", h.stats.Batches)
+	}
+	h.Send()
+	add(2)
+	h.Send()
+	if want := []int{1, 3}; !slices.Equal(h.stats.BatchRecords, want) {
+		t.Errorf("batches of %v records are sent, want %v", h.stats.BatchRecords, want)
+	}
+	h.Received(1, encoded(t, ack(2)))
+	if want := []int{1, 3, 2}; !slices.Equal(h.stats.BatchRecords, want) {
+		t.Errorf("batches of %v records are sent, want %v", h.stats.BatchRecords, want)
 	}
 }
