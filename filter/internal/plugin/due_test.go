@@ -53,6 +53,9 @@ func TestWhoeverHasSentAllIsRecorded(t *testing.T) {
 	c.CallOnRequestBody(torn, []byte("torn"), false)
 	c.CompleteHttpContext(torn)
 	c.CompleteHttpContext(hasty)
+	if c.GetSentLocalResponse(stays) != nil {
+		t.Error("a request is answered while another one's connection is closed")
+	}
 	c.turn()
 	c.wantAnswer(stays, 200, `{"status":"OK"}`)
 	if c.GetSentLocalResponse(hasty) != nil || c.GetSentLocalResponse(torn) != nil {
@@ -60,7 +63,7 @@ func TestWhoeverHasSentAllIsRecorded(t *testing.T) {
 	}
 	c.welcome()
 	all := c.records()
-	if len(all) != 2 || string(all[0].Body) != "stays" || string(all[1].Body) != "hasty" {
+	if len(all) != 2 || string(all[0].Body) != "hasty" || string(all[1].Body) != "stays" {
 		t.Errorf("%d records, want those of two requests", len(all))
 	}
 	c.CompleteHttpContext(stays)
@@ -199,4 +202,42 @@ func TestManyRequestsAtOnce(t *testing.T) {
 	if waiting, left := c.gauge("waiting_requests"), c.counter("abandoned"); waiting != 0 || left != 0 {
 		t.Errorf("%d requests wait after all have ended, and %d were abandoned", waiting, left)
 	}
+}
+
+// TestARequestIsGivenUpWhileRoomIsMade has the memory that is lent be full when a chunk comes, and no room for what is recorded
+// of that very request then.
+func TestARequestIsGivenUpWhileRoomIsMade(t *testing.T) {
+	c := newCompiled(t, interleavedRoutes, properties)
+	c.busy = true
+	begin := func(path string, size int) uint32 {
+		id := c.InitializeHttpContext()
+		c.CallOnRequestHeaders(id, headers("POST", path), false)
+		c.CallOnRequestBody(id, make([]byte, size), false)
+		return id
+	}
+	free := 2 << 20 // max_buffer_bytes
+	takes := func(size int) int {
+		free -= size + pieceOverhead
+		return size
+	}
+	slow := begin("/memory", takes(100))
+	const lent = 15 // that fit, and no more
+	for range lent {
+		takes(16 << 10)
+	}
+	for free > 64<<10 {
+		begin("/memory", takes(60<<10))
+	}
+	begin("/memory", takes(free-usualHead-pieceOverhead)) // which leaves a little less than a head takes
+	var whole []uint32
+	for range lent {
+		whole = append(whole, c.post("/memory", make([]byte, 16<<10)))
+	}
+	c.CallOnRequestBody(slow, make([]byte, 10), false)
+	if c.GetSentLocalResponse(whole[0]) == nil {
+		t.Fatal("no room has been made")
+	}
+	c.CallOnRequestBody(slow, make([]byte, 10), true)
+	c.turn()
+	c.wantAnswer(slow, 503, `{"error":"overloaded","reason":"buffer_full"}`)
 }

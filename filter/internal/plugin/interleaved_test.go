@@ -109,7 +109,7 @@ func TestRequestsAreNotMixedUp(t *testing.T) {
 	t.Logf("seed %d", seed)
 	play(t, interleavedRoutes, func(t *testing.T, e *scene) {
 		rnd := rand.New(rand.NewPCG(seed, 0))
-		turn := func() {}
+		turn, iteration := func() {}, 1+rnd.IntN(100)
 		if c, is := e.proxy.(*compiled); is {
 			c.busy, turn = true, c.turn
 		}
@@ -134,7 +134,7 @@ func TestRequestsAreNotMixedUp(t *testing.T) {
 				going = slices.Delete(going, i, i+1)
 				waiting = append(waiting, s)
 			}
-			if rnd.IntN(10) == 0 {
+			if rnd.IntN(iteration) == 0 {
 				turn()
 			}
 			waiting = slices.DeleteFunc(waiting, func(s *sender) bool { return s.end(e) })
@@ -150,7 +150,9 @@ func TestRequestsAreNotMixedUp(t *testing.T) {
 				e.Tick()
 			}
 		}
-		turn()
+		if turn(); !welcome {
+			e.welcome()
+		}
 		for range 5 { // what is left, and the ledger
 			e.Tick()
 			acknowledge()

@@ -193,12 +193,13 @@ func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 // smallChunk is the size up to which chunks are put together, lest a body in tiny frames costs many times its size.
 const smallChunk = 4 << 10
 
-// keep takes a chunk out of Envoy's memory, while there is room. The last one goes to the uplink before anything else
-// happens, so it need not be kept for longer than it is lent.
+// keep takes a chunk out of Envoy's memory, while there is room. The last one goes to the uplink before what is lent is taken
+// back, so it need not be in memory of its own.
 func (r *request) keep(bytes int, last bool) error {
 	if bytes == 0 {
 		return nil
 	}
+	r.plugin.vm.makeRoom() // and r may be given up while it is made
 	r.size += bytes
 	before := len(r.chunks) - 1
 	joins := before >= 0 && len(r.chunks[before])+bytes <= smallChunk
@@ -213,7 +214,6 @@ func (r *request) keep(bytes int, last bool) error {
 	if !joins && !last {
 		take = ownRequestBody
 	}
-	r.plugin.vm.makeRoom()
 	chunk, err := take(bytes)
 	switch {
 	case err != nil:
@@ -342,14 +342,16 @@ func (r *request) forget() {
 }
 
 // OnHttpStreamDone is the end of every request, also of one whose client left in the middle. One that is whole is recorded
-// all the same: its client may be of those that do not wait for an answer.
+// all the same: its client may be of those that do not wait for an answer. Others are left alone, lest one is answered on the
+// connection that is just being closed.
 func (r *request) OnHttpStreamDone() {
 	r.gone = true
 	if r.rule == nil || r.plugin.link == nil {
 		return
 	}
 	if r.due && r.whole {
-		r.plugin.vm.catchUp()
+		r.plugin.vm.received = abi.Now()
+		r.goOn()
 	}
 	r.due = false
 	switch {
