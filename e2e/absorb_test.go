@@ -164,6 +164,36 @@ func TestTheClientLeavesInTheMiddle(t *testing.T) {
 	verify(t, s.kafka, "leads", "/leads", answers, largestBody) // fails for a record without a request's id
 }
 
+// TestTheClientDoesNotWaitForItsAnswer sends whole requests and goes: they are recorded like others.
+func TestTheClientDoesNotWaitForItsAnswer(t *testing.T) {
+	t.Parallel()
+	const requests = 200
+	s := newStack(t, absorbRoutes, 1)
+	for i := range requests {
+		connection, err := net.Dial("tcp", strings.TrimPrefix(s.gateway, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fmt.Fprintf(connection, "POST /orders/%d HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhasty", i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = connection.Close()
+	}
+	s.drained(requests)
+	records, err := s.kafka.ReadAll(t.Context(), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := map[string]bool{}
+	for _, r := range records {
+		paths[header(r, ":path")] = true
+	}
+	if len(records) != requests || len(paths) != requests {
+		t.Errorf("%d records of %d requests, want %d", len(records), len(paths), requests)
+	}
+}
+
 // TestOtherRequestsAndAnswers checks what is not absorbed, what is too large, a route's own answer and key, and every kind of
 // route.
 func TestOtherRequestsAndAnswers(t *testing.T) {
