@@ -13,6 +13,8 @@ import (
 // begin with crowd_ where the SDK's begin with proxy_, and package exports puts these in place of those.
 //
 // proxy_on_log and proxy_on_delete are missing, as proxy_on_done says what they say.
+//
+// Only callbacks of streams may come within a host call (see nested).
 
 var (
 	vm      types.VMContext

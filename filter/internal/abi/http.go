@@ -12,7 +12,7 @@ import (
 //
 //	RequestHeaders() (raw, error)           lent until the next call of RequestHeaders or RequestBody, see ReadHeaderMap
 //	RequestBody(n) (chunk, error)           lent likewise
-//	Hold()                                  what they have lent last is lent until TakeBack
+//	Hold() bool                             what they have lent last is lent until TakeBack, if it is not the caller's
 //	TakeBack()                              ends everything that is held
 //	Full() bool                             reports that so much is held that the next chunk of a body may need to be allocated
 //	SourceAddress() (address)               lent until its next call

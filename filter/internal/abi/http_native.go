@@ -18,8 +18,8 @@ func RequestHeaders() ([]byte, error) {
 // RequestBody returns the chunk of n bytes that the host shows.
 func RequestBody(n int) ([]byte, error) { return proxywasm.GetHttpRequestBody(0, n) }
 
-// Hold does nothing, as nothing is lent.
-func Hold() {}
+// Hold reports that nothing is lent.
+func Hold() bool { return false }
 
 // TakeBack does nothing.
 func TakeBack() {}

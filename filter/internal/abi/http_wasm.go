@@ -43,8 +43,13 @@ var (
 	lending []byte // where the host's next allocation is; nil: in memory of its own
 )
 
-// Hold keeps what RequestHeaders or RequestBody has lent last until TakeBack.
-func Hold() { held, last = held+last, 0 }
+// Hold keeps what RequestHeaders or RequestBody has lent last until TakeBack, and reports whether there is anything to take
+// back: what did not fit is the caller's already.
+func Hold() bool {
+	holds := last > 0
+	held, last = held+last, 0
+	return holds
+}
 
 // TakeBack ends everything that is held.
 func TakeBack() { held, last = 0, 0 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/marceloboeira/crowd/collector/record"
 	"github.com/marceloboeira/crowd/filter/internal/abi"
+	"github.com/marceloboeira/crowd/filter/internal/uplink"
 	"github.com/marceloboeira/crowd/xds/route"
 )
 
@@ -65,6 +66,24 @@ func (r *reply) write(id record.ID) {
 	}
 	for _, i := range r.inBody {
 		copy(r.body[i:], text)
+	}
+}
+
+// reply answers r.
+func (r *request) reply() {
+	switch {
+	case r.failure != nil:
+		r.answerFailed(r.failure)
+	case r.limited > 0:
+		r.answerLimited()
+	case r.refusal != uplink.Taken:
+		r.answerShed()
+	case r.outcome.Refused != "":
+		r.answerRefused(r.outcome.Refused)
+	case r.outcome.Level > 0:
+		r.answer(r.outcome.Level)
+	default:
+		r.answerLate()
 	}
 }
 

@@ -105,6 +105,7 @@ type compiled struct {
 	rung    []uint32        // and was to be told of it, as often
 	queued  int             // what is in that queue
 	deleted map[uint32]bool // plugin contexts
+	answers int             // in one callback
 }
 
 type compiledRequest struct {
@@ -199,7 +200,7 @@ func (c *compiled) starts(id uint32) bool {
 func (c *compiled) call(id uint32, name string, args ...uint64) uint64 {
 	c.Helper()
 	current, effective := c.current, c.effective
-	c.current, c.effective = id, 0
+	c.current, c.effective, c.answers = id, 0, 0
 	result := c.export(name, append([]uint64{uint64(id)}, args...)...)
 	c.current, c.effective = current, effective
 	if name == "proxy_on_done" && result == 1 {
@@ -217,7 +218,7 @@ func (c *compiled) turn() {
 	for len(c.rung) > 0 {
 		id := c.rung[0]
 		if c.rung = c.rung[1:]; !c.deleted[id] {
-			c.current, c.effective = id, 0
+			c.current, c.effective, c.answers = id, 0, 0
 			c.export("proxy_on_queue_ready", uint64(id), 1)
 			c.current = 0
 		}
@@ -312,6 +313,14 @@ func (c *compiled) hostCall(name string, args []uint64) uint32 {
 			return c.give(serialize(request.trailers), args[1], args[2])
 		}
 	case "proxy_send_local_response":
+		// Envoy stops the request that is called as soon as any is answered; and it answers when the call is over, each
+		// within the end of the one before.
+		if c.requests[c.current] != nil && effective != c.current {
+			c.Errorf("request %d is answered in a callback of request %d", effective, c.current)
+		}
+		if c.answers++; c.answers > 64 {
+			c.Errorf("%d requests are answered in one callback", c.answers)
+		}
 		request.response = &proxytest.LocalHttpResponse{
 			StatusCode: uint32(args[0]), Data: c.read(args[3], args[4]), Headers: deserialize(c.read(args[5], args[6])),
 		}

@@ -1,6 +1,8 @@
 package plugin
 
 import (
+	"slices"
+
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
 	"github.com/marceloboeira/crowd/filter/internal/abi"
@@ -10,28 +12,97 @@ import (
 // has seen to all of them. None waits for anything but others' turns, and each costs Envoy a fifth less: what one request
 // after another goes through stays in the processor's caches, while the way from one socket to the next drives it out.
 //
-//	headers, body ─▶ later ─▶ VM.due ─ OnQueueReady ─▶ catchUp ─▶ capture, finish
+//	headers, body ─▶ later ─▶ VM.due ─ catchUp ─▶ capture, finish ─▶ ready ─▶ VM.answers ─ turn ─▶ reply
+//	                                                Settled ────────▶
+//
+// Recording may be brought forward. Answers are given in callbacks of plugin contexts alone: Envoy stops the request that it
+// is in the middle of as soon as any is answered.
 
-// later has catchUp see to r.
+// answersInTurn is how many answers are given in one callback. Envoy gives them when it is over, each within the end of the
+// request before it, so that their number is bounded by its stack: some 340 have been too many (Envoy 1.40).
+const answersInTurn = 32
+
+// later has r recorded when the iteration ends.
 func (r *request) later() {
 	if !r.due {
 		r.due = true
 		r.plugin.vm.due = append(r.plugin.vm.due, r)
 	}
-	r.plugin.vm.wake()
+	r.plugin.vm.wake(r.plugin)
 }
 
-// wake has catchUp called at the end of the iteration, or calls it where nobody else does.
-func (v *VM) wake() {
-	if !v.woken {
-		v.woken = v.waker != nil && abi.Wake()
+// ready has r answered: in the turn that is under way, or one that answerSoon asks for.
+func (r *request) ready() {
+	vm := r.plugin.vm
+	if vm.mayAnswer > 0 {
+		vm.mayAnswer--
+		r.reply()
+		return
 	}
-	if !v.woken {
-		v.catchUp()
+	r.answering = true
+	vm.answers = append(vm.answers, r)
+}
+
+// answerSoon has the requests answered that are ready. It is not for calls of an uplink's, which turn may call.
+func (v *VM) answerSoon(p *plugin) {
+	if len(v.answers) > 0 {
+		v.wake(p)
 	}
 }
 
-// catchUp sees to the requests that are due, and sends what has been recorded.
+// wake has turn called at the end of the iteration, in the name of some context that lives; p is one. Where the host cannot,
+// it is called now.
+func (v *VM) wake(p *plugin) {
+	if v.woken || v.turning {
+		return
+	}
+	if v.waker == nil {
+		v.wakeIn(p)
+	}
+	if v.woken = abi.Wake(); !v.woken {
+		v.turn(len(v.due) + len(v.answers))
+	}
+}
+
+// wakeIn has turn called in the name of p from now on.
+func (v *VM) wakeIn(p *plugin) {
+	v.waker, v.woken = p, false
+	if err := abi.As(p.id, func() error { return abi.Register(v.bell) }); err != nil {
+		proxywasm.LogWarnf("crowd: every request is answered by itself, which costs more: %v", err)
+	}
+}
+
+// wakeNoMore has turn no longer called in the name of p, which ends.
+func (v *VM) wakeNoMore(p *plugin) {
+	if v.waker != p {
+		return
+	}
+	v.waker, v.woken = nil, false
+	for _, r := range slices.Concat(v.due, v.answers) {
+		if !r.gone {
+			v.wake(r.plugin)
+			return
+		}
+	}
+}
+
+// turn sees to all that is due, and gives so many answers at most.
+func (v *VM) turn(answers int) {
+	v.turning = true
+	first := min(answers, len(v.answers))
+	for _, r := range v.answers[:first] {
+		if r.answering {
+			r.answering = false
+			r.reply()
+		}
+	}
+	v.answers = slices.Delete(v.answers, 0, first)
+	v.mayAnswer = answers - first
+	v.catchUp()
+	v.turning, v.mayAnswer = false, 0
+}
+
+// catchUp records the requests that are due, and sends what has been recorded.
 func (v *VM) catchUp() {
 	if len(v.due) > 0 {
 		v.received = abi.Now()
@@ -68,21 +139,13 @@ func (r *request) goOn() {
 			err = abi.Become(r.context)
 		}
 		if err != nil {
-			r.answerFailed(err)
+			r.failure = err
+			r.ready()
 			return
 		}
 		r.capture(&match)
 	}
 	if r.whole {
 		r.finish()
-	}
-}
-
-// wakeIn has the VM woken in the name of p.
-func (v *VM) wakeIn(p *plugin) {
-	v.waker, v.woken = p, false
-	if err := abi.As(p.id, func() error { return abi.Register(v.bell) }); err != nil {
-		v.waker = nil
-		proxywasm.LogWarnf("crowd: every request is answered by itself, which costs more: %v", err)
 	}
 }

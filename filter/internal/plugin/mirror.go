@@ -79,7 +79,7 @@ func (r *request) mirrored(whole bool) {
 	case whole:
 		r.plugin.vm.metrics.mirrored.add()
 		r.pass()
-		r.plugin.vm.wake()
+		r.plugin.vm.wake(r.plugin)
 	}
 }
 

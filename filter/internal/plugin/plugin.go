@@ -72,7 +72,6 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 	}
 	p.vm.plugins = append(p.vm.plugins, p)
 	abi.Handle(p.id, p)
-	p.vm.wakeIn(p)
 	p.setTicks(tickMilliseconds)
 	if table != nil {
 		noteValid(p.name)
@@ -172,10 +171,11 @@ func (p *plugin) OnTick() {
 	runtime.Gosched()
 }
 
-// OnQueueReady is what p.vm has had itself called for.
+// OnQueueReady is what p.vm has had itself woken for.
 func (p *plugin) OnQueueReady(uint32) {
 	p.vm.woken = false
-	p.vm.catchUp()
+	p.vm.turn(answersInTurn)
+	p.vm.answerSoon(p)
 }
 
 // OnPluginDone is called when the last request of this configuration has ended. Its streams end with the context,
@@ -203,7 +203,7 @@ func (p *plugin) forget() {
 func (p *plugin) StreamMessage(stream uint32, message []byte) {
 	if l := p.vm.owner(p, uplink.Stream(stream)); l != nil {
 		l.uplink.Received(uplink.Stream(stream), message)
-		_ = abi.Become(0)
+		p.vm.answerSoon(p)
 	}
 }
 

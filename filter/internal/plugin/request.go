@@ -35,11 +35,15 @@ type request struct {
 	reserved int            // bytes that the uplink has made room for
 	refusal  uplink.Refusal // there was no room: the rest is drained, then the request is shed
 	limited  time.Duration  // until its route has a token again: the rest is drained, then it is told so; 0: it has one
-	whole    bool           // all of it has arrived
-	due      bool           // among VM.due
-	waiting  bool           // for its record to reach the level that the route asks for
-	answered bool
-	gone     bool // the client has left
+	failure  error          // of a host call: the request cannot be read
+	outcome  uplink.Outcome // where none of these says that there is no record
+
+	whole     bool // all of it has arrived
+	due       bool // among VM.due
+	waiting   bool // for its record to reach the level that the route asks for
+	answering bool // among VM.answers
+	answered  bool
+	gone      bool // the client has left
 }
 
 // OnHttpRequestHeaders decides whose request it is.
@@ -73,9 +77,13 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 		r.answerTooLarge()
 		return types.ActionPause
 	}
-	if r.limited = r.takeToken(); r.limited == 0 {
-		abi.Hold()
+	switch r.limited = r.takeToken(); {
+	case r.limited > 0:
+	case abi.Hold():
 		r.raw = raw
+	default: // there is so much of it that it must be accounted for at once
+		vm.received = abi.Now()
+		r.capture(&match)
 	}
 	r.whole = endOfStream
 	r.later()
@@ -183,7 +191,6 @@ func (r *request) OnHttpRequestBody(bytes int, endOfStream bool) types.Action {
 	if r.size > r.rule.MaxBody {
 		r.answerTooLarge()
 	} else if endOfStream {
-		abi.Hold()
 		r.whole = true
 		r.later()
 	}
@@ -199,7 +206,10 @@ func (r *request) keep(bytes int, last bool) error {
 	if bytes == 0 {
 		return nil
 	}
-	r.plugin.vm.makeRoom() // and r may be given up while it is made
+	r.plugin.vm.makeRoom()
+	if r.answering || r.answered {
+		return nil
+	}
 	r.size += bytes
 	before := len(r.chunks) - 1
 	joins := before >= 0 && len(r.chunks[before])+bytes <= smallChunk
@@ -215,6 +225,9 @@ func (r *request) keep(bytes int, last bool) error {
 		take = ownRequestBody
 	}
 	chunk, err := take(bytes)
+	if !joins && last {
+		abi.Hold()
+	}
 	switch {
 	case err != nil:
 		return err
@@ -242,7 +255,10 @@ func (r *request) OnHttpRequestTrailers(int) types.Action {
 	case r.answered || r.waiting || r.whole:
 		return types.ActionPause
 	}
-	r.plugin.vm.catchUp()
+	if r.raw != nil {
+		r.plugin.vm.received = abi.Now()
+		r.goOn()
+	}
 	if r.limited == 0 {
 		if err := r.keepTrailers(); err != nil {
 			r.answerFailed(err)
@@ -267,26 +283,19 @@ func (r *request) keepTrailers() error {
 	return nil
 }
 
-// finish hands the whole request to the uplink and answers, unless the record must get somewhere first.
+// finish hands the whole request to the uplink and has it answered, unless the record must get somewhere first.
 func (r *request) finish() {
-	if r.limited > 0 {
-		r.answerLimited()
-		return
-	}
-	var waiter uplink.Waiter
-	if r.refusal == uplink.Taken {
+	if r.limited == 0 && r.refusal == uplink.Taken {
+		var waiter uplink.Waiter
 		if r.route.uplink.Level() != record.LevelMemory {
 			waiter = r
-			r.wait(true)
 		}
 		r.refusal = r.add(waiter)
+		r.wait(waiter != nil && r.refusal == uplink.Taken)
 	}
-	switch {
-	case r.refusal != uplink.Taken:
-		r.wait(false)
-		r.answerShed()
-	case waiter == nil:
-		r.answer(record.LevelMemory)
+	if !r.waiting {
+		r.outcome.Level = record.LevelMemory
+		r.ready()
 	}
 	r.forget()
 }
@@ -311,23 +320,14 @@ func (r *request) wait(waiting bool) {
 	}
 }
 
-// Settled implements uplink.Waiter. It is called in whatever context had word from a collector.
+// Settled implements uplink.Waiter.
 func (r *request) Settled(o uplink.Outcome) (answered bool) {
 	if !r.waiting {
 		return false // the client has left
 	}
 	r.wait(false)
-	if abi.Become(r.context) != nil {
-		return false
-	}
-	switch {
-	case o.Level > 0:
-		r.answer(o.Level)
-	case o.Refused != "":
-		r.answerRefused(o.Refused)
-	default:
-		r.answerLate()
-	}
+	r.outcome = o
+	r.ready()
 	return true
 }
 
@@ -342,18 +342,21 @@ func (r *request) forget() {
 }
 
 // OnHttpStreamDone is the end of every request, also of one whose client left in the middle. One that is whole is recorded
-// all the same: its client may be of those that do not wait for an answer. Others are left alone, lest one is answered on the
-// connection that is just being closed.
+// all the same: its client may be of those that do not wait for an answer.
 func (r *request) OnHttpStreamDone() {
-	r.gone = true
+	due := r.due
+	r.due, r.gone = false, true
 	if r.rule == nil || r.plugin.link == nil {
 		return
 	}
-	if r.due && r.whole {
+	if due && r.whole {
 		r.plugin.vm.received = abi.Now()
 		r.goOn()
 	}
-	r.due = false
+	if r.answering { // nobody hears it, but it counts
+		r.answering = false
+		r.reply()
+	}
 	switch {
 	case r.rule.Mode == route.ModeMirror:
 		r.skip(skippedIncomplete)

@@ -10,7 +10,6 @@ import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
 	"github.com/marceloboeira/crowd/collector/record"
-	"github.com/marceloboeira/crowd/filter/internal/abi"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
 )
 
@@ -32,11 +31,14 @@ type VM struct {
 	waiting int                   // requests
 	heads   [][]byte              // empty, with memory to use again
 
-	due      []*request
-	received time.Time // the present ones
-	bell     string    // see abi.Register
-	waker    *plugin   // whose context has registered; nil: none
-	woken    bool      // since the last time that it was called
+	due       []*request // see due.go
+	answers   []*request
+	received  time.Time // when the requests that are recorded now have arrived
+	bell      string    // see abi.Register
+	waker     *plugin   // in whose name turn is called; nil: none has been needed
+	woken     bool      // it will be called
+	turning   bool      // it is running, ...
+	mayAnswer int       // ... and gives so many answers more
 
 	// What is lent while a request's headers are looked at; memory to use again.
 	headers  [][2]string
@@ -139,14 +141,16 @@ func (v *VM) newLink(p *plugin) *link {
 // tick drives the uplinks whose streams p opens, and sees to contexts that Envoy has destroyed while they waited for
 // their end (their ticks, if any, reach nobody).
 func (v *VM) tick(p *plugin) {
-	v.woken = false // if the context that was to be called has gone unheard, requests have waited for this
-	v.catchUp()
+	if v.woken { // by a context that is gone, perhaps: Envoy destroys some without a word
+		v.wakeIn(p)
+	}
+	v.turn(answersInTurn)
 	for _, l := range v.links {
 		if l.opener() == p {
 			l.uplink.Tick(v.now())
 		}
 	}
-	_ = abi.Become(0)
+	v.answerSoon(p)
 	for _, other := range slices.Clone(v.plugins) {
 		if other != p && other.leaving && v.now() > other.leaveBy+overdue && v.left(other) {
 			other.forget()
@@ -220,13 +224,7 @@ func (v *VM) left(p *plugin) bool {
 		}
 	}
 	v.plugins = slices.DeleteFunc(v.plugins, func(other *plugin) bool { return other == p })
-	if v.waker == p {
-		v.waker = nil
-		if heir := v.newest(func(*plugin) bool { return true }); heir != nil {
-			v.wakeIn(heir)
-		}
-		v.catchUp()
-	}
+	v.wakeNoMore(p)
 	if v.newest(func(other *plugin) bool { return other.name == p.name }) == nil {
 		v.keepBuckets(p.name, nil)
 	}
