@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -192,6 +193,36 @@ func TestTheClientDoesNotWaitForItsAnswer(t *testing.T) {
 	if len(records) != requests || len(paths) != requests {
 		t.Errorf("%d records of %d requests, want %d", len(records), len(paths), requests)
 	}
+}
+
+// TestVeryManyClientsAreAnsweredAtOnce has a frozen collector keep as many clients waiting as would make Envoy's stack too deep,
+// were they all answered in one callback: the VM would end with all that it holds.
+func TestVeryManyClientsAreAnsweredAtOnce(t *testing.T) {
+	t.Parallel()
+	const clients, clientsOfOne = 2_000, 100 // and one HTTP/2 connection
+	s := newStack(t, `routes:
+  - {name: leads, match: {path: /leads}, topic: leads, ack: disk, ack_timeout: 50s}
+`, 1)
+	allAnswered(t, sendLoad(t, s.gateway, "/leads", 1, 1, 1000, func(int) {})) // so that there is a stream
+	s.drained(1)
+	s.collectors[0].freeze()
+	answers := make([]answer, clients)
+	var all sync.WaitGroup
+	for first := 0; first < clients; first += clientsOfOne {
+		client := newClient(true)
+		defer client.CloseIdleConnections()
+		for i := first; i < first+clientsOfOne; i++ {
+			all.Go(func() {
+				r := request{id: i, kind: kindEmpty, path: "/leads"} // small, so that very many make one batch
+				answers[i] = r.send(t.Context(), client, s.gateway)
+			})
+		}
+	}
+	s.eventually("all clients wait", func() bool { return s.stat("crowd.waiting_requests") == clients })
+	s.collectors[0].thaw()
+	all.Wait()
+	allAnswered(t, answers)
+	s.drained(1 + clients)
 }
 
 // TestOtherRequestsAndAnswers checks what is not absorbed, what is too large, a route's own answer and key, and every kind of

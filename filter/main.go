@@ -2,6 +2,8 @@
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o crowd.wasm ./filter
 //	go run ./filter/trim crowd.wasm
+//
+// Trimming is part of the build: it puts the callbacks of package abi in the place of the SDK's.
 package main
 
 import (

@@ -192,6 +192,16 @@ func (u *Uplink) Release(n int) {
 // must be answered now, which is counted already. Send must follow.
 func (u *Uplink) Add(route *Route, r record.Parts, reserved int, waiter Waiter) Refusal {
 	u.Release(reserved)
+	refusal := u.add(route, r, waiter)
+	if (refusal == WindowClosed || refusal == TopicClosed) && u.sends() {
+		// What has been added counts against the window, and nothing goes beyond that while anything is unsent.
+		u.run(func() {})
+		refusal = u.add(route, r, waiter)
+	}
+	return refusal
+}
+
+func (u *Uplink) add(route *Route, r record.Parts, waiter Waiter) Refusal {
 	size := record.Size(r)
 	l := route.lane
 	if l.pending.Records() > 0 && l.pending.Len()+size > u.config.MaxBatchBytes {
@@ -222,9 +232,14 @@ func (u *Uplink) Add(route *Route, r record.Parts, reserved int, waiter Waiter) 
 // Send sends what can be sent. Call it when all that there is at the moment has been added, which makes one batch then,
 // rather than one of the first record and one of all others.
 func (u *Uplink) Send() {
-	if slices.ContainsFunc(u.active, func(l *lane) bool { return l.next(u.config.MaxBatchBytes) != nil }) {
+	if u.sends() {
 		u.run(func() {})
 	}
+}
+
+// sends reports whether a batch's turn has come.
+func (u *Uplink) sends() bool {
+	return slices.ContainsFunc(u.active, func(l *lane) bool { return l.next(u.config.MaxBatchBytes) != nil })
 }
 
 // room decides about a record of a lane that will add at most so many bytes and cost.

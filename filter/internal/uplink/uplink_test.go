@@ -570,3 +570,23 @@ func TestRecordsAddedTogetherAreSentTogether(t *testing.T) {
 		t.Errorf("batches of %v records are sent, want %v", h.stats.BatchRecords, want)
 	}
 }
+
+// TestRecordsAddedTogetherFillAWindowAsOthersDo adds a record and, before that is sent, one that is larger than what it leaves
+// of the window: as the only one it may go beyond.
+func TestRecordsAddedTogetherFillAWindowAsOthersDo(t *testing.T) {
+	h := start(t)
+	h.must(10)
+	h.Received(1, encoded(t, welcome(64<<10)))
+	h.Received(1, encoded(t, ack(1)))
+	other := h.Route("orders", "orders", record.LevelMemory, 0)
+	for i, route := range []*Route{h.route, other} {
+		r := record.Record{Route: route.answered.Route, Topic: route.lane.topic, Body: make([]byte, []int{10 << 10, 60 << 10}[i])}
+		if refusal := h.Add(route, r.Parts(), 0, nil); refusal != Taken {
+			t.Errorf("record %d is refused: %v", i, refusal)
+		}
+	}
+	h.Send()
+	if h.stats.Batches != 3 {
+		t.Errorf("%d batches are sent, want 3", h.stats.Batches)
+	}
+}
