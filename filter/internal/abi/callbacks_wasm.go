@@ -25,12 +25,17 @@ var (
 		plugin types.PluginContext
 	}
 
-	recent [256]struct {
-		id      uint32
-		request types.HttpContext // nil: it has ended
-	}
+	recent [256]place
 	others = map[uint32]types.HttpContext{} // that have not ended, and had to leave their places in recent
 )
+
+// place is where a request begun lately is found.
+type place struct {
+	id      uint32
+	request types.HttpContext // nil: it has ended
+}
+
+func placeOf(id uint32) *place { return &recent[id%uint32(len(recent))] }
 
 // Run has the host's callbacks reach the contexts that v begins.
 func Run(v types.VMContext) { vm = v }
@@ -43,8 +48,8 @@ func forget(id uint32) {
 
 // requestOf returns the request of a context; nil: it has ended, or belongs to a plugin context that has.
 func requestOf(id uint32) types.HttpContext {
-	if r := &recent[id%uint32(len(recent))]; id == r.id {
-		return r.request
+	if p := placeOf(id); id == p.id {
+		return p.request
 	}
 	return others[id]
 }
@@ -90,13 +95,13 @@ func onContextCreate(id, parent uint32) {
 	if parent != latest.id {
 		latest.id, latest.plugin = parent, plugins[parent]
 	}
-	r := &recent[id%uint32(len(recent))]
-	if r.request != nil {
-		others[r.id] = r.request
+	p := placeOf(id)
+	if p.request != nil {
+		others[p.id] = p.request
 	}
-	r.id, r.request = id, nil
+	p.id, p.request = id, nil
 	if latest.plugin != nil {
-		r.request = latest.plugin.NewHttpContext(id)
+		p.request = latest.plugin.NewHttpContext(id)
 	}
 }
 
@@ -130,13 +135,13 @@ func onRequestTrailers(id uint32, trailers int32) types.Action {
 //go:wasmexport crowd_on_done
 func onDone(id uint32) bool {
 	effective = 0
-	if request := requestOf(id); request != nil {
-		if r := &recent[id%uint32(len(recent))]; id == r.id {
-			r.request = nil
+	if r := requestOf(id); r != nil {
+		if p := placeOf(id); id == p.id {
+			p.request = nil
 		} else {
 			delete(others, id)
 		}
-		request.OnHttpStreamDone()
+		r.OnHttpStreamDone()
 		return true
 	}
 	if p := plugins[id]; p != nil {

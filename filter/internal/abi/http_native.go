@@ -24,7 +24,7 @@ func Hold() bool { return false }
 // TakeBack does nothing.
 func TakeBack() {}
 
-// Full reports that nothing is.
+// Full reports that nothing is held.
 func Full() bool { return false }
 
 // SourceAddress returns the attribute source.address, "" where there is none.

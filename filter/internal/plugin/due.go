@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"slices"
+	"time"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
@@ -104,13 +105,14 @@ func (v *VM) turn(answers int) {
 
 // catchUp records the requests that are due, and sends what has been recorded.
 func (v *VM) catchUp() {
+	var now time.Time // which is a host call: once for all
 	if len(v.due) > 0 {
-		v.received = abi.Now()
+		now = abi.Now()
 	}
 	for i, r := range v.due {
 		v.due[i] = nil
 		if r.due {
-			r.goOn()
+			r.goOn(now)
 		}
 	}
 	v.due = v.due[:0]
@@ -128,8 +130,8 @@ func (v *VM) makeRoom() {
 	}
 }
 
-// goOn records what has been lent of a request, and hands it on if it is whole.
-func (r *request) goOn() {
+// goOn records what has been lent of a request that has arrived now, and hands it on if it is whole.
+func (r *request) goOn(now time.Time) {
 	r.due = false
 	if r.raw != nil {
 		raw := r.raw
@@ -143,7 +145,7 @@ func (r *request) goOn() {
 			r.ready()
 			return
 		}
-		r.capture(&match)
+		r.capture(&match, now)
 	}
 	if r.whole {
 		r.finish()

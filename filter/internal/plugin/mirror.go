@@ -39,8 +39,7 @@ func (r *request) mirrorHeaders(match *route.Request, endOfStream bool) {
 	case r.takeToken() > 0:
 		r.skip(skippedRateLimited)
 	default:
-		r.plugin.vm.received = abi.Now()
-		r.capture(match)
+		r.capture(match, abi.Now())
 		r.mirrored(endOfStream)
 	}
 }

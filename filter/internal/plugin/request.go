@@ -54,11 +54,10 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	vm := r.plugin.vm
 	vm.makeRoom()
 	raw, err := abi.RequestHeaders()
-	if err != nil {
-		proxywasm.LogErrorf("crowd: request passed untouched, its headers cannot be read: %v", err)
-		return types.ActionContinue
+	var match route.Request
+	if err == nil {
+		match, err = vm.read(raw)
 	}
-	match, err := vm.read(raw)
 	if err != nil {
 		proxywasm.LogErrorf("crowd: request passed untouched, its headers cannot be read: %v", err)
 		return types.ActionContinue
@@ -82,8 +81,7 @@ func (r *request) OnHttpRequestHeaders(_ int, endOfStream bool) types.Action {
 	case abi.Hold():
 		r.raw = raw
 	default: // there is so much of it that it must be accounted for at once
-		vm.received = abi.Now()
-		r.capture(&match)
+		r.capture(&match, abi.Now())
 	}
 	r.whole = endOfStream
 	r.later()
@@ -117,10 +115,10 @@ func (r *request) takeToken() time.Duration {
 }
 
 // capture records what the headers say.
-func (r *request) capture(match *route.Request) {
+func (r *request) capture(match *route.Request, received time.Time) {
 	vm := r.plugin.vm
 	clear(vm.recorded)
-	r.received = vm.received
+	r.received = received
 	said := record.Record{
 		Received: r.received, Route: r.rule.Name, Ack: r.route.uplink.Level(), Topic: r.rule.Topic, Key: r.rule.Key(match),
 		Method: match.Method, Authority: match.Authority, Path: match.Path, Headers: vm.recorded[:0],
@@ -256,8 +254,7 @@ func (r *request) OnHttpRequestTrailers(int) types.Action {
 		return types.ActionPause
 	}
 	if r.raw != nil {
-		r.plugin.vm.received = abi.Now()
-		r.goOn()
+		r.goOn(abi.Now())
 	}
 	if r.limited == 0 {
 		if err := r.keepTrailers(); err != nil {
@@ -350,8 +347,7 @@ func (r *request) OnHttpStreamDone() {
 		return
 	}
 	if due && r.whole {
-		r.plugin.vm.received = abi.Now()
-		r.goOn()
+		r.goOn(abi.Now())
 	}
 	if r.answering { // nobody hears it, but it counts
 		r.answering = false

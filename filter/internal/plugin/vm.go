@@ -33,12 +33,11 @@ type VM struct {
 
 	due       []*request // see due.go
 	answers   []*request
-	received  time.Time // when the requests that are recorded now have arrived
-	bell      string    // see abi.Register
-	waker     *plugin   // in whose name turn is called; nil: none has been needed
-	woken     bool      // it will be called
-	turning   bool      // it is running, ...
-	mayAnswer int       // ... and gives so many answers more
+	bell      string  // see abi.Register
+	waker     *plugin // in whose name turn is called; nil: none has been needed
+	woken     bool    // it will be called
+	turning   bool    // it is running, ...
+	mayAnswer int     // ... and gives so many answers more
 
 	// What is lent while a request's headers are looked at; memory to use again.
 	headers  [][2]string
