@@ -26,6 +26,7 @@ func BenchmarkAppend(b *testing.B) {
 		{"16 uplinks, 1 KiB", 16, 1 << 10, 4, false},
 		{"16 uplinks, 64 KiB", 16, 64 << 10, 4, false},
 		{"16 uplinks, 64 KiB, delivered late", 16, 64 << 10, 4, true},
+		{"one topic, delivered late", 16, 64 << 10, 1, true},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			s := open(b, Config{Dir: b.TempDir(), MaxBytes: 16 << 30, MaxMemoryBytes: 256 << 20})

@@ -15,7 +15,7 @@ const idleDelay = 100 * time.Millisecond
 type appending struct {
 	entry  Entry
 	stored func(error)
-	size   int64 // of key and value
+	size   int64 // on the disk
 
 	topic *topic
 	id    id
@@ -167,23 +167,13 @@ func (s *Spool) commit(c *commit) bool {
 func (c *commit) write(b *pebble.Batch) error {
 	var err error
 	for _, r := range c.runs {
-		first := key{kind: kindEntry, topic: r.topic.name, id: r.first}.append(nil)
-		if r.first == r.last {
-			err = errors.Join(err, b.Delete(first, nil))
-		} else {
-			behind := key{kind: kindEntry, topic: r.topic.name, id: r.last + 1}.append(nil)
-			err = errors.Join(err, b.DeleteRange(first, behind, nil))
-		}
+		err = errors.Join(err, deleteEntries(b, r.topic.name, r.first, r.last))
 		for _, a := range r.aside {
 			err = errors.Join(err, b.Set(a.key.append(nil), a.value, nil))
 		}
 	}
 	for _, a := range c.appends {
-		k, value := key{kind: kindEntry, topic: a.entry.Topic, id: a.id}, a.entry.content()
-		op := b.SetDeferred(k.size(), value.size())
-		k.append(op.Key[:0])
-		value.append(op.Value[:0])
-		err = errors.Join(err, op.Finish())
+		err = errors.Join(err, setEntry(b, key{kind: kindEntry, topic: a.entry.Topic, id: a.id}, a.entry.content()))
 	}
 	return err
 }

@@ -113,14 +113,16 @@ func (s *Spool) loadFrom(t *topic, it *pebble.Iterator, backlog int) error {
 			if err := it.Error(); err != nil {
 				return err
 			}
-			s.fail(fmt.Errorf("entries of topic %q are not there any more", t.name))
+			// The next start finds out what is there.
+			err := s.db.Delete(indexWhole, pebble.Sync)
+			s.fail(errors.Join(fmt.Errorf("entries of topic %q are not there any more", t.name), err))
 			return nil
 		}
 		k, value, err := at(it)
 		if err != nil {
 			return err
 		}
-		size := int64(len(it.Key()) + len(value))
+		size := entrySize(k.topic, int64(len(value)))
 		f := s.board(t, k.id, size)
 		if f == nil {
 			return nil

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -49,19 +50,96 @@ func visitAll(db *pebble.DB, visit func(*Found) error) error {
 	if err != nil {
 		return err
 	}
+	index, err := newIndexWalk(db)
+	if err != nil {
+		return errors.Join(err, it.Close())
+	}
 	err = func() error {
 		for ok := it.First(); ok; ok = it.Next() {
+			raw := it.Key()
+			if bytes.HasPrefix(raw, []byte{kindIndex}) || bytes.Equal(raw, indexWhole) {
+				continue
+			}
 			value, err := it.ValueAndErr()
 			if err != nil {
 				return err
 			}
-			if err := visit(examine(it.Key(), value)); err != nil {
+			f := examine(raw, value)
+			if bytes.HasPrefix(raw, []byte{kindEntry}) {
+				if err := index.until(raw, visit); err != nil {
+					return err
+				}
+				index.check(f, raw, len(value))
+			}
+			if err := visit(f); err != nil {
 				return err
 			}
 		}
-		return it.Error()
+		return errors.Join(it.Error(), index.until(nil, visit))
 	}()
-	return errors.Join(err, it.Close())
+	return errors.Join(err, it.Close(), index.it.Close())
+}
+
+// indexWalk walks through the index beside the entries, which are in the same order.
+type indexWalk struct {
+	it    *pebble.Iterator
+	whole bool // otherwise the next start makes it anew
+}
+
+func newIndexWalk(db *pebble.DB) (*indexWalk, error) {
+	_, closer, err := db.Get(indexWhole)
+	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+		return nil, err
+	}
+	w := &indexWalk{whole: err == nil}
+	if w.whole {
+		if err := closer.Close(); err != nil {
+			return nil, err
+		}
+	}
+	lower, upper := bounds(kindIndex)
+	w.it, err = db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err == nil && w.whole {
+		w.it.First()
+	}
+	return w, err
+}
+
+// until visits what is in the index before an entry, or nil for all that is left, and stands for no entry.
+func (w *indexWalk) until(entry []byte, visit func(*Found) error) error {
+	for ; w.it.Valid() && (entry == nil || bytes.Compare(w.it.Key()[1:], entry[1:]) < 0); w.it.Next() {
+		k, err := parseKey(w.it.Key())
+		if err != nil {
+			return err
+		}
+		f := &Found{Topic: k.topic, ID: uint64(k.id), Stored: k.id.time()}
+		f.Problems = append(f.Problems, fmt.Errorf("%v: in the index, but not there", k))
+		if err := visit(f); err != nil {
+			return err
+		}
+	}
+	return w.it.Error()
+}
+
+// check adds to the problems of an entry what is wrong with its place in the index, and goes behind that.
+func (w *indexWalk) check(f *Found, entry []byte, size int) {
+	if !w.whole {
+		return
+	}
+	var err error
+	if w.it.Valid() && bytes.Equal(w.it.Key()[1:], entry[1:]) {
+		var i indexed
+		i, err = parseIndexed(w.it.Value())
+		if want := (indexed{f.Uplink, f.Sequence, int64(size)}); err == nil && i != want && len(f.Problems) == 0 {
+			err = fmt.Errorf("the index has uplink %x, sequence %d and %d bytes", i.uplink, i.sequence, i.size)
+		}
+		w.it.Next()
+	} else {
+		err = errors.New("not in the index")
+	}
+	if err != nil {
+		f.Problems = append(f.Problems, fmt.Errorf("topic %q, entry %d: %w", f.Topic, f.ID, err))
+	}
 }
 
 // examine reads a key and its value as far as that is possible.

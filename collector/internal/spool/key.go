@@ -10,19 +10,21 @@ import (
 
 // Keys order entries by topic and, within one, by age:
 //
-//	| 'e' or 'x' 1 | length of topic 2 | topic | id 8 |          an entry that waits for Kafka
-//	| 'e' or 'x' 1 | length of topic 2 | topic | id 8 | index 4 | a record that was set aside, or an unreadable entry
+//	| 'e' 1 | length of topic 2 | topic | id 8 |           an entry that waits for Kafka
+//	| 'i' 1 | length of topic 2 | topic | id 8 |           its place in the index
+//	| 'x' 1 | length of topic 2 | topic | id 8 | index 4 | a record that was set aside, or an unreadable entry
 //
 // Numbers are big-endian. The length in front of the topic keeps one topic's keys from lying between another's,
 // whatever bytes are in their names: what is delivered is deleted by ranges.
 const (
 	kindEntry byte = 'e'
+	kindIndex byte = 'i'
 	kindAside byte = 'x'
 )
 
 const (
 	maxTopic  = math.MaxUint16
-	keyFrame  = 1 + 2 + 8 // a key without its topic, of an entry
+	keyFrame  = 1 + 2 + 8 // a key without its topic, of an entry or its place in the index
 	indexSize = 4
 )
 
@@ -67,7 +69,7 @@ func (k key) append(dst []byte) []byte {
 var errKey = errors.New("not a key of a spool")
 
 func parseKey(raw []byte) (k key, err error) {
-	if len(raw) < keyFrame || raw[0] != kindEntry && raw[0] != kindAside {
+	if len(raw) < keyFrame || raw[0] != kindEntry && raw[0] != kindIndex && raw[0] != kindAside {
 		return key{}, fmt.Errorf("%w: %q", errKey, raw)
 	}
 	n := int(binary.BigEndian.Uint16(raw[1:]))

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,7 +39,7 @@ func memtableSize(maxBytes, disk int64) int64 { return min(max(min(maxBytes, dis
 
 // options returns how the database is opened for writing.
 func (s *Spool) options(lock *pebble.Lock) *pebble.Options {
-	return &pebble.Options{
+	o := &pebble.Options{
 		FS:                          s.guard,
 		Lock:                        lock,
 		FormatMajorVersion:          format,
@@ -49,6 +50,12 @@ func (s *Spool) options(lock *pebble.Lock) *pebble.Options {
 		Logger:                      &logger{log: s.log, fatal: s.fatal},
 		EventListener:               events(s.trouble),
 	}
+	// No table has both entries and a part of the index: it would lie across all entries that come later, and be rewritten
+	// with them, where tables of a topic's entries follow each other.
+	lower, upper := bounds(kindIndex)
+	o.Experimental.SpanPolicyFunc = pebble.MakeStaticSpanPolicyFunc(bytes.Compare,
+		pebble.KeyRange{Start: lower, End: upper}, pebble.SpanPolicy{})
+	return o
 }
 
 // lockDir keeps other processes off the spool.

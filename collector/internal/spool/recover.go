@@ -9,11 +9,14 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// recover reads what there is: entries become their topics' backlogs, or are set aside where they are unreadable, and
-// records that were set aside before become entries again.
+// recover reads the index, and what was set aside: entries become their topics' backlogs, and records that were set aside
+// become entries again.
 func (s *Spool) recover() error {
 	begun := time.Now()
-	if err := s.scan(kindEntry, s.foundEntry); err != nil {
+	if err := s.ensureIndex(); err != nil {
+		return err
+	}
+	if err := s.scan(kindIndex, s.foundIndexed); err != nil {
 		return err
 	}
 	if err := s.scan(kindAside, s.foundAside); err != nil {
@@ -25,6 +28,26 @@ func (s *Spool) recover() error {
 			"topics", len(s.topics), "unreadable", s.setAside, "took", time.Since(begun).Round(time.Millisecond))
 	}
 	return nil
+}
+
+// ensureIndex makes the index where it is not whole, which takes reading every entry.
+func (s *Spool) ensureIndex() error {
+	_, closer, err := s.db.Get(indexWhole)
+	if err == nil {
+		return closer.Close()
+	}
+	if !errors.Is(err, pebble.ErrNotFound) {
+		return fmt.Errorf("reading: %w", err)
+	}
+	lower, upper := bounds(kindIndex)
+	err = s.db.DeleteRange(lower, upper, pebble.NoSync)
+	if err == nil {
+		err = s.scan(kindEntry, s.index)
+	}
+	if err == nil {
+		err = s.db.Set(indexWhole, nil, pebble.Sync)
+	}
+	return err
 }
 
 // at returns what an iterator stands on; the value is valid until it moves.
@@ -79,14 +102,23 @@ func (s *Spool) scan(kind byte, found func(b *pebble.Batch, k key, value []byte)
 	return errors.Join(it.Close(), commit())
 }
 
-func (s *Spool) foundEntry(b *pebble.Batch, k key, value []byte) error {
+// index puts an entry into the index; one that is unreadable is set aside.
+func (s *Spool) index(b *pebble.Batch, k key, value []byte) error {
 	c, err := parseContent(value)
 	if err != nil {
 		s.log.Error("spool: an entry is unreadable and is set aside", "entry", k.String(), "error", err)
 		a := aside{key{kindAside, k.topic, k.id, unreadable}, bytes.Clone(value)}
 		return errors.Join(b.Delete(k.append(nil), nil), b.Set(a.key.append(nil), a.value, nil))
 	}
-	s.foundAgain(k, c, value)
+	return setIndexed(b, k, indexed{c.uplink, c.sequence, int64(len(value))})
+}
+
+func (s *Spool) foundIndexed(_ *pebble.Batch, k key, value []byte) error {
+	i, err := parseIndexed(value)
+	if err != nil {
+		return fmt.Errorf("%v: %w", k, err)
+	}
+	s.foundAgain(k, i)
 	return nil
 }
 
@@ -100,17 +132,16 @@ func (s *Spool) foundAside(b *pebble.Batch, k key, value []byte) error {
 	c.reason = ""
 	s.last = s.last.after(time.Now())
 	again := key{kind: kindEntry, topic: k.topic, id: s.last}
-	value = c.append(nil)
-	s.foundAgain(again, c, value)
-	return errors.Join(b.Delete(k.append(nil), nil), b.Set(again.append(nil), value, nil))
+	s.foundAgain(again, indexed{c.uplink, c.sequence, int64(c.size())})
+	return errors.Join(b.Delete(k.append(nil), nil), setEntry(b, again, &c))
 }
 
 // foundAgain counts an entry.
-func (s *Spool) foundAgain(k key, c content, value []byte) {
+func (s *Spool) foundAgain(k key, i indexed) {
 	t := s.topic(k.topic)
 	t.entries++
 	s.entries++
-	s.disk.Take(t.name, int64(k.size()+len(value)))
+	s.disk.Take(t.name, entrySize(k.topic, i.size))
 	s.shelve(t, k.id)
-	s.left.add(left{k.id, c.uplink, c.sequence})
+	s.left.add(left{k.id, i.uplink, i.sequence})
 }

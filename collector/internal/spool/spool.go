@@ -131,8 +131,8 @@ type Spool struct {
 	told    room
 }
 
-// Open opens a spool, making a new one where there is none, and reads through what it holds, so that it takes as long
-// as the disk for up to MaxBytes. What cannot be read is set aside as it is. Call Deliver to have the rest delivered.
+// Open opens a spool, making a new one where there is none, and reads the index of what it holds, and all of that where
+// there is no index yet. Call Deliver to have it delivered; what cannot be read then is set aside as it is.
 func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, error) {
 	files := c.fs()
 	s := &Spool{
@@ -216,7 +216,7 @@ func (s *Spool) Deliver(deliver func(e *Entry, done func([]Undeliverable))) {
 // Close gives up before, stored is never called.
 func (s *Spool) Append(e Entry, stored func(error)) {
 	a := &appending{entry: e, stored: stored}
-	a.size = int64(keyFrame+len(e.Topic)) + int64(e.content().size())
+	a.size = entrySize(e.Topic, int64(e.content().size()))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	err := s.err

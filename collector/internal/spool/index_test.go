@@ -1,0 +1,181 @@
+package spool
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"testing/quick"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/marceloboeira/crowd/collector/record"
+)
+
+func TestIndexedInverse(t *testing.T) {
+	inverse := func(uplink record.UplinkID, sequence uint64, size uint32) bool {
+		want := indexed{uplink, sequence, int64(size)}
+		raw := want.append(nil)
+		got, err := parseIndexed(raw)
+		return err == nil && got == want && len(raw) == indexedSize
+	}
+	if err := quick.Check(inverse, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func FuzzIndexed(f *testing.F) {
+	f.Add(indexed{record.UplinkID{1}, 2, 3}.append(nil))
+	f.Add([]byte("too short"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		i, err := parseIndexed(raw)
+		if err == nil && !reflect.DeepEqual(i.append(nil), raw) {
+			t.Errorf("%x is read as %+v", raw, i)
+		}
+	})
+}
+
+// change changes a closed spool's database.
+func change(t *testing.T, files vfs.FS, do func(*pebble.DB) error) {
+	t.Helper()
+	db, err := pebble.Open("spool", &pebble.Options{FS: files, FormatMajorVersion: format, Logger: &logger{log: quietLog()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := do(db); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// dropIndex makes a closed spool one of before there was an index.
+func dropIndex(t *testing.T, files vfs.FS) {
+	t.Helper()
+	change(t, files, func(db *pebble.DB) error {
+		lower, upper := bounds(kindIndex)
+		if err := db.DeleteRange(lower, upper, pebble.Sync); err != nil {
+			return err
+		}
+		return db.Delete(indexWhole, pebble.Sync)
+	})
+}
+
+// problems are what Visit finds wrong, but for the records, which are none of record's.
+func problems(t *testing.T, files vfs.FS) (all []string) {
+	t.Helper()
+	for _, f := range visit(t, files) {
+		for _, p := range f.Problems {
+			if !strings.Contains(p.Error(), "record 0") {
+				all = append(all, p.Error())
+			}
+		}
+	}
+	return all
+}
+
+// A start that finds an index knows from it what one knows that has read every entry.
+func TestStartKnowsTheSame(t *testing.T) {
+	files := vfs.NewCrashableMem()
+	s := open(t, testConfig(files))
+	for i := range uint64(300) {
+		store(t, s, entry(fmt.Sprint("topic ", i%3), i, int(i)*10))
+	}
+	closeSpool(t, s, 0)
+	type state struct {
+		left    []left
+		entries int
+		used    int64
+		held    map[string]int64
+		last    id
+	}
+	start := func() state {
+		s := open(t, testConfig(files))
+		s.left.sort()
+		known := state{slices.Clone(s.left), s.entries, s.disk.Used(), map[string]int64{}, s.last}
+		for name := range s.topics {
+			known.held[name] = s.disk.Held(name)
+		}
+		if left := closeSpool(t, s, 0); left != 300 {
+			t.Errorf("%d left", left)
+		}
+		return known
+	}
+	want := start()
+	if want.entries != 300 || want.used <= 300*299/2*10 || len(want.left) != 300 || len(want.held) != 3 {
+		t.Errorf("it knows %+v", want)
+	}
+	dropIndex(t, files)
+	if got := problems(t, files); got != nil {
+		t.Errorf("without an index: %q", got)
+	}
+	for range 2 {
+		if diff := cmp.Diff(want, start(), cmp.AllowUnexported(state{}, left{})); diff != "" {
+			t.Errorf("without its index it knew (-want +got):\n%s", diff)
+		}
+	}
+	if got := problems(t, files); got != nil {
+		t.Errorf("with the index made again: %q", got)
+	}
+}
+
+func TestIndexThatIsWrong(t *testing.T) {
+	files := vfs.NewCrashableMem()
+	s := open(t, testConfig(files))
+	var ids []id
+	for i := range uint64(4) {
+		store(t, s, entry("a", i+1, 100))
+		s.mu.Lock()
+		ids = append(ids, s.last)
+		s.mu.Unlock()
+	}
+	closeSpool(t, s, 0)
+	raw := func(kind byte, i int) []byte { return key{kind: kind, topic: "a", id: ids[i]}.append(nil) }
+	change(t, files, func(db *pebble.DB) error {
+		for _, k := range [][]byte{raw(kindEntry, 0), raw(kindIndex, 2), raw(kindEntry, 3)} {
+			if err := db.Delete(k, pebble.Sync); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	got := problems(t, files)
+	want := []string{
+		fmt.Sprintf(`topic "a", entry %d: in the index, but not there`, ids[0]),
+		fmt.Sprintf(`topic "a", entry %d: not in the index`, ids[2]),
+		fmt.Sprintf(`topic "a", entry %d: in the index, but not there`, ids[3]),
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("visited (-want +got):\n%s", diff)
+	}
+
+	// What the index has and is not there ends the spool; the next start finds what there is.
+	s = open(t, testConfig(files))
+	if s.entries != 3 {
+		t.Errorf("%d entries were found in an index of 3", s.entries)
+	}
+	s.Deliver(newSink("*").deliver)
+	<-s.Failed()
+	if !strings.Contains(s.Err().Error(), "not there any more") {
+		t.Error(s.Err())
+	}
+	if err := s.db.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.lock.Close(); err != nil {
+		t.Error(err)
+	}
+	s = open(t, testConfig(files))
+	k := newSink()
+	s.Deliver(k.deliver)
+	if diff := cmp.Diff([]string{"a/2", "a/3"}, k.await(t, 2)); diff != "" {
+		t.Errorf("delivered (-want +got):\n%s", diff)
+	}
+	if left := closeSpool(t, s, patience); left != 0 {
+		t.Errorf("%d left", left)
+	}
+}
