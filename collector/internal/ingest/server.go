@@ -36,7 +36,7 @@ import (
 
 // Sink stores records; *produce.Producer is one, and describes both methods.
 type Sink interface {
-	Produce(items []produce.Item, redelivered bool, done func([]produce.Refusal))
+	Produce(b produce.Batch, done func([]produce.Refusal))
 	Connected() <-chan struct{}
 }
 

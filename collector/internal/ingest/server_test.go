@@ -40,9 +40,8 @@ type fakeSink struct {
 }
 
 type held struct {
-	items       []produce.Item
-	redelivered bool
-	done        func([]produce.Refusal)
+	produce.Batch
+	done func([]produce.Refusal)
 }
 
 func newFakeSink() *fakeSink {
@@ -51,8 +50,8 @@ func newFakeSink() *fakeSink {
 	return s
 }
 
-func (s *fakeSink) Produce(items []produce.Item, redelivered bool, done func([]produce.Refusal)) {
-	s.batches <- &held{items, redelivered, done}
+func (s *fakeSink) Produce(b produce.Batch, done func([]produce.Refusal)) {
+	s.batches <- &held{b, done}
 }
 
 func (s *fakeSink) Connected() <-chan struct{} { return s.connected }
@@ -327,8 +326,8 @@ func TestABatchIsAcknowledgedWhenItIsStoredAndNotBefore(t *testing.T) {
 	// In any order: a slow topic does not hold up another's batches.
 	for _, i := range []int{1, 2, 0} {
 		b := batches[i]
-		if len(b.items) != 10 || b.items[9].Index != 9 || len(b.items[9].Record.Body) != 100 || b.redelivered != (i == 2) {
-			t.Errorf("batch %d arrives as %d items, redelivered %v", i+1, len(b.items), b.redelivered)
+		if len(b.Items) != 10 || b.Items[9].Index != 9 || len(b.Items[9].Record.Body) != 100 || b.Redelivered != (i == 2) {
+			t.Errorf("batch %d arrives as %d items, redelivered %v", i+1, len(b.Items), b.Redelivered)
 		}
 		var refused []produce.Refusal
 		if i == 2 {
@@ -376,7 +375,7 @@ func TestAMalformedRecordIsRefusedByIndexAndTheOthersAreStored(t *testing.T) {
 	c.send(append(appendVarint(pb, len(inner)), inner...))
 	b := f.sink.next(t)
 	var refusals []produce.Refusal
-	for i, item := range b.items {
+	for i, item := range b.Items {
 		if item.Index != i {
 			t.Errorf("item %d has index %d", i, item.Index)
 		}
@@ -387,7 +386,7 @@ func TestAMalformedRecordIsRefusedByIndexAndTheOthersAreStored(t *testing.T) {
 			refusals = append(refusals, produce.Refusal{Index: i, Class: produce.ClassTopic, Reason: "no such topic", DeadLettered: true})
 		}
 	}
-	if body := b.items[3].Record.Body; !slices.Equal(body, []byte{0xff}) {
+	if body := b.Items[3].Record.Body; !slices.Equal(body, []byte{0xff}) {
 		t.Errorf("the bytes of item 3 are %x", body)
 	}
 	b.done(refusals)
@@ -480,7 +479,7 @@ func TestTheLongestMessageIsTaken(t *testing.T) {
 	c, _ := f.open(t, 1)
 	c.send(message(1, false, "leads", 1, record.MaxMessageBytes-1000))
 	b := f.sink.next(t)
-	if n := len(b.items[0].Record.Body); n != record.MaxMessageBytes-1000 {
+	if n := len(b.Items[0].Record.Body); n != record.MaxMessageBytes-1000 {
 		t.Errorf("the body arrives with %d bytes", n)
 	}
 	b.done(nil)
@@ -669,8 +668,8 @@ func TestASpooledBatchIsAcknowledgedWhenItIsOnDisk(t *testing.T) {
 	}
 
 	b := f.sink.next(t)
-	if b.items[0].Record.Topic != "orders" {
-		t.Errorf("to kafka goes %q", b.items[0].Record.Topic)
+	if b.Items[0].Record.Topic != "orders" {
+		t.Errorf("to kafka goes %q", b.Items[0].Record.Topic)
 	}
 	b.done([]produce.Refusal{{Index: 0, Class: produce.ClassTooLarge, DeadLettered: true}})
 	if a := c.ack(); a.GetSequence() != 2 || len(a.GetRefused()) != 1 || !a.GetRefused()[0].GetDeadLettered() {
@@ -681,6 +680,38 @@ func TestASpooledBatchIsAcknowledgedWhenItIsOnDisk(t *testing.T) {
 	}
 }
 
+// Clients wait for Kafka where their route asks for it, or for more than there is without a spool.
+func TestOnlyWhatClientsWaitForIsAwaited(t *testing.T) {
+	for _, c := range []struct {
+		level           record.Level
+		direct, spooled bool
+	}{{record.LevelMemory, false, false}, {record.LevelDisk, true, false}, {record.LevelKafka, true, true}} {
+		f := start(t, newFakeSink(), 1<<20)
+		up, _ := f.open(t, 1)
+		up.send(messageOf(c.level, 1, false, "leads", 2, 10))
+		b := f.sink.next(t)
+		if b.Awaited != c.direct {
+			t.Errorf("%v without a spool: awaited %v", c.level, b.Awaited)
+		}
+		b.done(nil)
+
+		sp := newFakeSpool()
+		f = start(t, newFakeSink(), 1<<20, sp)
+		up, _ = f.open(t, 1)
+		up.send(messageOf(c.level, 1, false, "leads", 2, 10))
+		if c.level != record.LevelKafka {
+			e := sp.next(t)
+			e.stored(nil)
+			f.Deliver(&e.Entry, func([]spool.Undeliverable) {})
+		}
+		b = f.sink.next(t)
+		if b.Awaited != c.spooled {
+			t.Errorf("%v with a spool: awaited %v", c.level, b.Awaited)
+		}
+		b.done(nil)
+	}
+}
+
 func TestDeliverSetsAsideWhatKafkaTakesInNoForm(t *testing.T) {
 	f := start(t, newFakeSink(), 1<<20, newFakeSpool())
 	done := make(chan []spool.Undeliverable, 1)
@@ -688,7 +719,7 @@ func TestDeliverSetsAsideWhatKafkaTakesInNoForm(t *testing.T) {
 	f.Deliver(&spool.Entry{Redelivered: true, Topic: "leads", Records: [][]byte{good, {0xff}, good}},
 		func(u []spool.Undeliverable) { done <- u })
 	b := f.sink.next(t)
-	if len(b.items) != 3 || !b.redelivered || b.items[1].Malformed == "" {
+	if len(b.Items) != 3 || !b.Redelivered || b.Items[1].Malformed == "" {
 		t.Errorf("delivered: %+v", b)
 	}
 	b.done([]produce.Refusal{

@@ -287,7 +287,7 @@ func TestMalformed(t *testing.T) {
 	for _, dead := range []string{deadLetters, ""} {
 		p := start(t, Config{Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}, DeadLetterTopic: dead})
 		outcome := make(chan []Refusal, 1)
-		p.Produce(items(), true, func(refused []Refusal) { outcome <- refused })
+		p.Produce(Batch{Items: items(), Redelivered: true}, func(refused []Refusal) { outcome <- refused })
 		there := dead != ""
 		if diff := cmp.Diff([]Refusal{
 			{Index: 3, Class: ClassMalformed, Reason: "record 3 of its batch: id of 3 bytes", DeadLettered: there},
@@ -346,7 +346,7 @@ func TestFatesAreCounted(t *testing.T) {
 		{Index: 5, Record: post("no topic", noise(2_000_000))}, // refused for good, which its caller counts
 	}
 	outcome := make(chan []Refusal, 1)
-	p.Produce(items, false, func(refused []Refusal) { outcome <- refused })
+	p.Produce(Batch{Items: items}, func(refused []Refusal) { outcome <- refused })
 	await(t, outcome)
 	for name, c := range map[string]struct {
 		counter prometheus.Counter

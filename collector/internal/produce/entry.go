@@ -9,6 +9,7 @@ import (
 // batch is a batch of an uplink of which not every record's fate is known.
 type batch struct {
 	producer *Producer
+	sender   *sender // of those of its records that can be with others
 	done     func([]Refusal)
 
 	mu      sync.Mutex
@@ -80,5 +81,5 @@ func (e *entry) refuse(class, why string) {
 		e.batch.finish(*e.refusal)
 		return
 	}
-	p.bulk.push([]*entry{e})
+	e.batch.sender.push([]*entry{e})
 }

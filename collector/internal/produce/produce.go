@@ -8,6 +8,8 @@
 //
 //	refused --> lane "crowd-dead-letters" --> bulk, solo --> dead-lettered, or refused for good
 //
+// What a client waits for takes prompt in the place of bulk, which has lanes of its own and waits less for more records.
+//
 // Records wait in one lane per topic, which lets a bounded number of them into the producer and, when the topic
 // cannot be written, stops and probes it with single records until it can: a topic in trouble takes no place in
 // the producer that others need. A broker takes or rejects whole Kafka batches, so records of a batch that it
@@ -34,20 +36,24 @@ import (
 // recordFormat is the version of Kafka's record format that all brokers crowd knows of use.
 const recordFormat = 2
 
-// The limits of the two producers.
+// The limits of the producers.
 const (
+	// bulkLinger is how long the first record of a Kafka batch waits for others, where no other request is under way and
+	// nobody waits for it; bulkFlush is how many bytes, to one broker, do not wait any more. What a request costs, the broker
+	// more than anybody, is then shared by as many records as it is worth.
+	bulkLinger = 20 * time.Millisecond
+	bulkFlush  = 512 << 10
+	// promptLinger is the same for records that a client waits for. They reach sarama one by one: without it, the first of an
+	// uplink's batch goes in a request of its own, and the others wait for that one's answer. In a process that is idle Go
+	// takes 1.1 ms for it: its poller waits for whole milliseconds.
+	promptLinger = 200 * time.Microsecond
+
 	// bulkBytes bounds a Kafka batch of many records, before compression; brokers take 1,048,588 bytes unless told
 	// otherwise (message.max.bytes).
 	bulkBytes = 1_000_000
-	// bulkUnderWay bounds the records of one topic inside the producer. It must cover rate × round trip: 4096 is
+	// bulkUnderWay bounds the records of one topic inside bulk, and inside prompt. It must cover rate × round trip: 4096 is
 	// 200,000 records/s at 20 ms.
 	bulkUnderWay = 4096
-
-	// bulkLinger is how long the first record of a Kafka batch waits for others, where no other request is under way.
-	// Records reach sarama one by one: without it, the first of an uplink's batch goes in a request of its own, and the
-	// others wait for that one's answer. In a process that is idle Go takes 1.1 ms for it: its poller waits for whole
-	// milliseconds.
-	bulkLinger = 200 * time.Microsecond
 
 	// soloBytes leaves the decision to the broker: no record of the stream is longer, with what crowd adds to it.
 	soloBytes    = record.MaxMessageBytes + 1<<20
@@ -117,6 +123,13 @@ type Item struct {
 	Malformed string
 }
 
+// Batch is records that are stored together.
+type Batch struct {
+	Items       []Item
+	Redelivered bool // they may be in Kafka already
+	Awaited     bool // clients wait for some of them
+}
+
 // Refusal names a record that its topic will never take. There are three fates: a record that no refusal names is
 // stored in its topic, one with DeadLettered in the dead-letter topic, and any other nowhere, for good.
 type Refusal struct {
@@ -128,10 +141,11 @@ type Refusal struct {
 
 // Producer stores records in Kafka. Its methods are safe for concurrent use.
 type Producer struct {
-	bulk, solo      *sender
-	deadLetterTopic string // empty: none
+	bulk, prompt    *sender
+	solo            *sender // takes what these two cannot
+	deadLetterTopic string  // empty: none
 	fates           *fates
-	connected       chan struct{} // closed when both are
+	connected       chan struct{} // closed when all are
 	stop            context.CancelFunc
 	stopped         chan struct{} // closed when nothing connects any more
 
@@ -153,19 +167,22 @@ func New(c Config, log *slog.Logger, registry prometheus.Registerer) (*Producer,
 	soloConfig.Producer.MaxMessageBytes = soloBytes
 	soloConfig.Producer.Flush.MaxMessages = 1
 	soloConfig.ChannelBufferSize = soloUnderWay
-	bulkConfig.Producer.Flush.Frequency = bulkLinger
+	promptConfig := *bulkConfig
+	promptConfig.Producer.Flush.Frequency = promptLinger
+	bulkConfig.Producer.Flush.Frequency, bulkConfig.Producer.Flush.Bytes = bulkLinger, bulkFlush
 
 	failures := newFailures(log, registry)
 	solo := newSender(c.Kafka.Brokers, &soloConfig, soloUnderWay, failures)
 	bulk := newSender(c.Kafka.Brokers, bulkConfig, bulkUnderWay, failures)
-	bulk.solo = solo
+	prompt := newSender(c.Kafka.Brokers, &promptConfig, bulkUnderWay, failures)
+	bulk.solo, prompt.solo = solo, solo
 	ctx, stop := context.WithCancel(context.Background())
-	p := &Producer{bulk: bulk, solo: solo, deadLetterTopic: c.DeadLetterTopic, fates: newFates(registry),
+	p := &Producer{bulk: bulk, prompt: prompt, solo: solo, deadLetterTopic: c.DeadLetterTopic, fates: newFates(registry),
 		connected: make(chan struct{}), stop: stop, stopped: make(chan struct{}), idle: make(chan struct{})}
 	close(p.idle)
 	go func() {
 		defer close(p.stopped)
-		if bulk.connect(ctx) && solo.connect(ctx) {
+		if bulk.connect(ctx) && prompt.connect(ctx) && solo.connect(ctx) {
 			close(p.connected)
 			if c.DeadLetterTopic != "" {
 				bulk.laneRuns.Go(func() { bulk.checkDeadLetters(c.DeadLetterTopic, log) })
@@ -184,19 +201,22 @@ func (p *Producer) Connected() <-chan struct{} { return p.connected }
 // Where Close gives up, done is not called.
 //
 // Until then Produce holds the records, and whatever they point into; how many at a time is up to the caller.
-// redelivered says that they may be in Kafka already.
-func (p *Producer) Produce(items []Item, redelivered bool, done func([]Refusal)) {
+func (p *Producer) Produce(all Batch, done func([]Refusal)) {
+	items := all.Items
 	if len(items) == 0 {
 		done(nil)
 		return
 	}
-	b := &batch{producer: p, left: len(items), done: done}
+	b := &batch{producer: p, sender: p.bulk, left: len(items), done: done}
+	if all.Awaited {
+		b.sender = p.prompt
+	}
 	p.batchOpen()
 	entries := make([]entry, len(items))
 	valid := make([]*entry, 0, len(items))
 	for i := range items {
 		e := &entries[i]
-		*e = entry{item: &items[i], batch: b, redelivered: redelivered, key: items[i].Record.Key,
+		*e = entry{item: &items[i], batch: b, redelivered: all.Redelivered, key: items[i].Record.Key,
 			value: present(items[i].Record.Body)}
 		if e.item.Malformed != "" {
 			e.refuse(ClassMalformed, e.item.Malformed)
@@ -213,7 +233,7 @@ func (p *Producer) Produce(items []Item, redelivered bool, done func([]Refusal))
 		for n < len(valid) && valid[n].topic() == valid[0].topic() {
 			n++
 		}
-		p.bulk.push(valid[:n])
+		b.sender.push(valid[:n])
 		valid = valid[n:]
 	}
 }
@@ -260,6 +280,7 @@ func (p *Producer) Close(ctx context.Context) error {
 		defer close(ended)
 		<-p.stopped
 		p.bulk.close(abandon)
+		p.prompt.close(abandon)
 		p.solo.close(abandon)
 	}()
 	select {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -48,14 +49,18 @@ func startWith(t testing.TB, cluster *kfake.Cluster) *Producer {
 	return start(t, Config{Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}})
 }
 
-// send produces a batch and returns where its outcome arrives.
+// send produces a batch that nobody waits for and returns where its outcome arrives.
 func send(p *Producer, records ...record.Record) <-chan []Refusal {
+	return sendAs(p, false, records...)
+}
+
+func sendAs(p *Producer, awaited bool, records ...record.Record) <-chan []Refusal {
 	outcome := make(chan []Refusal, 2)
 	items := make([]Item, len(records))
 	for i := range records {
 		items[i] = Item{Index: i, Record: records[i]}
 	}
-	p.Produce(items, false, func(refused []Refusal) { outcome <- refused })
+	p.Produce(Batch{Items: items, Awaited: awaited}, func(refused []Refusal) { outcome <- refused })
 	return outcome
 }
 
@@ -208,6 +213,47 @@ func TestDoneOnlyAfterKafka(t *testing.T) {
 	fault.Remove()
 	awaitStored(t, outcome)
 	sameBodies(t, cluster, "leads", records)
+}
+
+// Records that nobody waits for go in as few requests as the linger allows. What somebody waits for is there sooner, and what is
+// enough for a request.
+func TestLinger(t *testing.T) {
+	cluster := kafkatest.Start(t, kfake.SeedTopics(1, "leads"))
+	var requests atomic.Int64
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		requests.Add(1)
+		return nil, nil, false
+	})
+	p := startWith(t, cluster)
+	awaitStored(t, send(p, posts("leads", 1)...)) // connected
+
+	requests.Store(0)
+	began := time.Now()
+	for range 200 {
+		send(p, posts("leads", 1)...)
+		time.Sleep(200 * time.Microsecond)
+	}
+	awaitStored(t, send(p, posts("leads", 1)...))
+	if most := int64(time.Since(began)/bulkLinger) + 1; requests.Load() > most {
+		t.Errorf("%d requests in %v, want %d at most", requests.Load(), time.Since(began), most)
+	}
+
+	full := post("leads", noise(bulkFlush/4))
+	for name, produce := range map[string]func() <-chan []Refusal{
+		"what somebody waits for": func() <-chan []Refusal { return sendAs(p, true, posts("leads", 1)...) },
+		"what is enough":          func() <-chan []Refusal { return send(p, full, full, full, full) },
+	} {
+		fastest := time.Hour
+		for range 20 {
+			began := time.Now()
+			awaitStored(t, produce())
+			fastest = min(fastest, time.Since(began))
+		}
+		if t.Logf("%s takes %v", name, fastest); fastest >= bulkLinger {
+			t.Errorf("%s takes %v", name, fastest)
+		}
+	}
 }
 
 func TestAnEmptyBatchIsDoneAtOnce(t *testing.T) {
@@ -589,7 +635,7 @@ func TestEveryRecordSurvivesFaults(t *testing.T) {
 			cluster.ShufflePartitionLeaders()
 		}
 		all = append(all, r...)
-		outcomes = append(outcomes, send(p, r...))
+		outcomes = append(outcomes, sendAs(p, random.IntN(2) == 0, r...))
 	}
 	refused := map[string]bool{}
 	for i, outcome := range outcomes {
