@@ -48,16 +48,6 @@ func parse(b *record.Received) (batch, error) {
 	return p, nil
 }
 
-// awaited says whether a client waits until the batch is stored.
-func (b *batch) awaited() bool {
-	for i := range b.items {
-		if b.items[i].Record.Ack != record.LevelMemory {
-			return true
-		}
-	}
-	return false
-}
-
 // items parses encoded records of a topic, into which the result points.
 func items(records [][]byte, topic string) []produce.Item {
 	parsed := make([]produce.Item, len(records))

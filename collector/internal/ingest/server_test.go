@@ -668,8 +668,8 @@ func TestASpooledBatchIsAcknowledgedWhenItIsOnDisk(t *testing.T) {
 	}
 
 	b := f.sink.next(t)
-	if b.Items[0].Record.Topic != "orders" {
-		t.Errorf("to kafka goes %q", b.Items[0].Record.Topic)
+	if b.Items[0].Record.Topic != "orders" || b.Stored {
+		t.Errorf("to kafka goes %q, stored %v", b.Items[0].Record.Topic, b.Stored)
 	}
 	b.done([]produce.Refusal{{Index: 0, Class: produce.ClassTooLarge, DeadLettered: true}})
 	if a := c.ack(); a.GetSequence() != 2 || len(a.GetRefused()) != 1 || !a.GetRefused()[0].GetDeadLettered() {
@@ -680,38 +680,6 @@ func TestASpooledBatchIsAcknowledgedWhenItIsOnDisk(t *testing.T) {
 	}
 }
 
-// Clients wait for Kafka where their route asks for it, or for more than there is without a spool.
-func TestOnlyWhatClientsWaitForIsAwaited(t *testing.T) {
-	for _, c := range []struct {
-		level           record.Level
-		direct, spooled bool
-	}{{record.LevelMemory, false, false}, {record.LevelDisk, true, false}, {record.LevelKafka, true, true}} {
-		f := start(t, newFakeSink(), 1<<20)
-		up, _ := f.open(t, 1)
-		up.send(messageOf(c.level, 1, false, "leads", 2, 10))
-		b := f.sink.next(t)
-		if b.Awaited != c.direct {
-			t.Errorf("%v without a spool: awaited %v", c.level, b.Awaited)
-		}
-		b.done(nil)
-
-		sp := newFakeSpool()
-		f = start(t, newFakeSink(), 1<<20, sp)
-		up, _ = f.open(t, 1)
-		up.send(messageOf(c.level, 1, false, "leads", 2, 10))
-		if c.level != record.LevelKafka {
-			e := sp.next(t)
-			e.stored(nil)
-			f.Deliver(&e.Entry, func([]spool.Undeliverable) {})
-		}
-		b = f.sink.next(t)
-		if b.Awaited != c.spooled {
-			t.Errorf("%v with a spool: awaited %v", c.level, b.Awaited)
-		}
-		b.done(nil)
-	}
-}
-
 func TestDeliverSetsAsideWhatKafkaTakesInNoForm(t *testing.T) {
 	f := start(t, newFakeSink(), 1<<20, newFakeSpool())
 	done := make(chan []spool.Undeliverable, 1)
@@ -719,7 +687,7 @@ func TestDeliverSetsAsideWhatKafkaTakesInNoForm(t *testing.T) {
 	f.Deliver(&spool.Entry{Redelivered: true, Topic: "leads", Records: [][]byte{good, {0xff}, good}},
 		func(u []spool.Undeliverable) { done <- u })
 	b := f.sink.next(t)
-	if len(b.Items) != 3 || !b.Redelivered || b.Items[1].Malformed == "" {
+	if len(b.Items) != 3 || !b.Redelivered || !b.Stored || b.Items[1].Malformed == "" {
 		t.Errorf("delivered: %+v", b)
 	}
 	b.done([]produce.Refusal{

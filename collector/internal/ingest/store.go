@@ -25,7 +25,7 @@ func (s *Server) store(id record.UplinkID, b *batch, done func(outcome)) {
 	}
 	direct := func() {
 		s.metrics.answers(b.Answered)
-		s.sink.Produce(produce.Batch{Items: b.items, Redelivered: b.Redelivered, Awaited: b.awaited()}, func(refused []produce.Refusal) {
+		s.sink.Produce(produce.Batch{Items: b.items, Redelivered: b.Redelivered}, func(refused []produce.Refusal) {
 			stored(outcome{refused: refused, direct: true})
 		})
 	}
@@ -60,7 +60,7 @@ func (s *Server) Deliver(e *spool.Entry, done func([]spool.Undeliverable)) {
 	if !ok {
 		parsed = items(e.Records, e.Topic)
 	}
-	s.sink.Produce(produce.Batch{Items: parsed, Redelivered: e.Redelivered}, func(refused []produce.Refusal) {
+	s.sink.Produce(produce.Batch{Items: parsed, Redelivered: e.Redelivered, Stored: true}, func(refused []produce.Refusal) {
 		s.refused(parsed, refused)
 		var undeliverable []spool.Undeliverable
 		for _, r := range refused {

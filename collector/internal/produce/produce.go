@@ -8,7 +8,7 @@
 //
 //	refused --> lane "crowd-dead-letters" --> bulk, solo --> dead-lettered, or refused for good
 //
-// What a client waits for takes prompt in the place of bulk, which has lanes of its own and waits less for more records.
+// What is not stored anywhere yet takes prompt in the place of bulk, which has lanes of its own and waits less for more records.
 //
 // Records wait in one lane per topic, which lets a bounded number of them into the producer and, when the topic
 // cannot be written, stops and probes it with single records until it can: a topic in trouble takes no place in
@@ -38,12 +38,12 @@ const recordFormat = 2
 
 // The limits of the producers.
 const (
-	// bulkLinger is how long the first record of a Kafka batch waits for others, where no other request is under way and
-	// nobody waits for it; bulkFlush is how many bytes, to one broker, do not wait any more. What a request costs, the broker
-	// more than anybody, is then shared by as many records as it is worth.
+	// bulkLinger is how long the first record of a Kafka batch waits for others, where no other request is under way and the
+	// records are stored already; bulkFlush is how many bytes, to one broker, do not wait any more. What a request costs, the
+	// broker more than anybody, is then shared by as many records as it is worth.
 	bulkLinger = 20 * time.Millisecond
 	bulkFlush  = 512 << 10
-	// promptLinger is the same for records that a client waits for. They reach sarama one by one: without it, the first of an
+	// promptLinger is the same for records that are not stored yet. They reach sarama one by one: without it, the first of an
 	// uplink's batch goes in a request of its own, and the others wait for that one's answer. In a process that is idle Go
 	// takes 1.1 ms for it: its poller waits for whole milliseconds.
 	promptLinger = 200 * time.Microsecond
@@ -51,8 +51,8 @@ const (
 	// bulkBytes bounds a Kafka batch of many records, before compression; brokers take 1,048,588 bytes unless told
 	// otherwise (message.max.bytes).
 	bulkBytes = 1_000_000
-	// bulkUnderWay bounds the records of one topic inside bulk, and inside prompt. It must cover rate × round trip: 4096 is
-	// 200,000 records/s at 20 ms.
+	// bulkUnderWay bounds the records of one topic inside bulk, and inside prompt. It must cover rate × (linger + round trip):
+	// 4096 is 200,000 records/s at 20 ms.
 	bulkUnderWay = 4096
 
 	// soloBytes leaves the decision to the broker: no record of the stream is longer, with what crowd adds to it.
@@ -77,7 +77,7 @@ func (c Config) Validate() error {
 	return err
 }
 
-// sarama returns what bulk and solo have in common, or everything that is wrong with the configuration.
+// sarama returns what the producers have in common, or everything that is wrong with the configuration.
 func (c Config) sarama() (*sarama.Config, error) {
 	if c.Kafka.ClientID == "" {
 		c.Kafka.ClientID = "crowd-collector"
@@ -127,7 +127,7 @@ type Item struct {
 type Batch struct {
 	Items       []Item
 	Redelivered bool // they may be in Kafka already
-	Awaited     bool // clients wait for some of them
+	Stored      bool // they are in a spool: nobody waits for them, and nothing can be lost
 }
 
 // Refusal names a record that its topic will never take. There are three fates: a record that no refusal names is
@@ -207,9 +207,9 @@ func (p *Producer) Produce(all Batch, done func([]Refusal)) {
 		done(nil)
 		return
 	}
-	b := &batch{producer: p, sender: p.bulk, left: len(items), done: done}
-	if all.Awaited {
-		b.sender = p.prompt
+	b := &batch{producer: p, sender: p.prompt, left: len(items), done: done}
+	if all.Stored {
+		b.sender = p.bulk
 	}
 	p.batchOpen()
 	entries := make([]entry, len(items))

@@ -49,18 +49,18 @@ func startWith(t testing.TB, cluster *kfake.Cluster) *Producer {
 	return start(t, Config{Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}})
 }
 
-// send produces a batch that nobody waits for and returns where its outcome arrives.
+// send produces a batch that is not stored yet and returns where its outcome arrives.
 func send(p *Producer, records ...record.Record) <-chan []Refusal {
 	return sendAs(p, false, records...)
 }
 
-func sendAs(p *Producer, awaited bool, records ...record.Record) <-chan []Refusal {
+func sendAs(p *Producer, stored bool, records ...record.Record) <-chan []Refusal {
 	outcome := make(chan []Refusal, 2)
 	items := make([]Item, len(records))
 	for i := range records {
 		items[i] = Item{Index: i, Record: records[i]}
 	}
-	p.Produce(Batch{Items: items, Awaited: awaited}, func(refused []Refusal) { outcome <- refused })
+	p.Produce(Batch{Items: items, Stored: stored}, func(refused []Refusal) { outcome <- refused })
 	return outcome
 }
 
@@ -215,8 +215,8 @@ func TestDoneOnlyAfterKafka(t *testing.T) {
 	sameBodies(t, cluster, "leads", records)
 }
 
-// Records that nobody waits for go in as few requests as the linger allows. What somebody waits for is there sooner, and what is
-// enough for a request.
+// Records that are stored go in as few requests as the linger allows. What is not stored is there sooner, and what is enough for
+// a request.
 func TestLinger(t *testing.T) {
 	cluster := kafkatest.Start(t, kfake.SeedTopics(1, "leads"))
 	var requests atomic.Int64
@@ -231,18 +231,18 @@ func TestLinger(t *testing.T) {
 	requests.Store(0)
 	began := time.Now()
 	for range 200 {
-		send(p, posts("leads", 1)...)
+		sendAs(p, true, posts("leads", 1)...)
 		time.Sleep(200 * time.Microsecond)
 	}
-	awaitStored(t, send(p, posts("leads", 1)...))
+	awaitStored(t, sendAs(p, true, posts("leads", 1)...))
 	if most := int64(time.Since(began)/bulkLinger) + 1; requests.Load() > most {
 		t.Errorf("%d requests in %v, want %d at most", requests.Load(), time.Since(began), most)
 	}
 
 	full := post("leads", noise(bulkFlush/4))
 	for name, produce := range map[string]func() <-chan []Refusal{
-		"what somebody waits for": func() <-chan []Refusal { return sendAs(p, true, posts("leads", 1)...) },
-		"what is enough":          func() <-chan []Refusal { return send(p, full, full, full, full) },
+		"what is not stored": func() <-chan []Refusal { return send(p, posts("leads", 1)...) },
+		"what is enough":     func() <-chan []Refusal { return sendAs(p, true, full, full, full, full) },
 	} {
 		fastest := time.Hour
 		for range 20 {

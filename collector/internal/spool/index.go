@@ -24,9 +24,10 @@ type indexed struct {
 
 const indexedSize = 16 + 8 + 8
 
-// indexWhole is a key that is there, with no value, when every entry is in the index. Spools of before there was one do
-// not have it, and it is deleted where an entry is missing.
-var indexWhole = []byte{'w'}
+// indexWhole is a key that is there, with no value, when every entry is in the index: spools of before there was one do not
+// have it. It stands among the entries, where it is none, so that a version that knows of no index refuses the spool: what
+// that would add would be in no index, and what it would delete still there.
+var indexWhole = []byte{kindEntry}
 
 // entrySize returns what an entry takes on the disk, whose value has so many bytes: with its keys, and its place in
 // the index.

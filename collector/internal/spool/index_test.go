@@ -1,16 +1,20 @@
 package spool
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/quick"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/marceloboeira/crowd/collector/record"
 )
@@ -123,6 +127,160 @@ func TestStartKnowsTheSame(t *testing.T) {
 	}
 }
 
+// A version that knows of no index reads all that begins like an entry, and must refuse what has one.
+func TestVersionsWithoutAnIndexRefuseASpoolThatHasOne(t *testing.T) {
+	s := open(t, testConfig(vfs.NewMem()))
+	store(t, s, entry("a", 1, 100))
+	err := s.scan(kindEntry, func(*pebble.Batch, key, []byte) error { return nil })
+	if !errors.Is(err, errKey) {
+		t.Errorf("read with %v", err)
+	}
+	closeSpool(t, s, 0)
+}
+
+// straddling returns a table that has both entries and a part of the index, if there is one.
+func straddling(t *testing.T, s *Spool) string {
+	t.Helper()
+	levels, err := s.db.SSTables()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tables := 0
+	for _, level := range levels {
+		for _, table := range level {
+			tables++
+			first, last := table.Smallest.UserKey[0], table.Largest.UserKey[0]
+			if first != last && !table.Largest.IsExclusiveSentinel() { // where a deletion ends, it is none of the table's
+				return fmt.Sprintf("%v from %q to %q", table.FileNum, table.Smallest, table.Largest)
+			}
+		}
+	}
+	if tables == 0 {
+		t.Error("there are no tables")
+	}
+	return ""
+}
+
+func TestNoTableHasEntriesAndIndex(t *testing.T) {
+	s := open(t, testConfig(vfs.NewMem()))
+	k := newSink("*")
+	s.Deliver(k.deliver)
+	for round := range uint64(4) {
+		for i := range uint64(30) {
+			store(t, s, entry(fmt.Sprint("topic ", i%3), 100*round+i, 10_000))
+		}
+		if round == 2 {
+			k.release()
+			k.mu.Lock()
+			k.holds["*"] = true
+			k.mu.Unlock()
+		}
+		if err := s.db.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if table := straddling(t, s); table != "" {
+			t.Fatalf("after round %d: %s", round, table)
+		}
+	}
+	if err := s.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil {
+		t.Fatal(err)
+	}
+	if table := straddling(t, s); table != "" {
+		t.Errorf("after a compaction: %s", table)
+	}
+	k.release()
+	closeSpool(t, s, patience)
+}
+
+// Whatever is wrong with the index, the entries are there, and it is made again.
+func TestUnreadableIndex(t *testing.T) {
+	for name, damage := range map[string]func(*testing.T, *vfs.MemFS, string){
+		"a value": func(t *testing.T, files *vfs.MemFS, _ string) {
+			change(t, files, func(db *pebble.DB) error {
+				return db.Set(key{kind: kindIndex, topic: "a", id: 1}.append(nil), []byte("short"), pebble.Sync)
+			})
+		},
+		"a key": func(t *testing.T, files *vfs.MemFS, _ string) {
+			change(t, files, func(db *pebble.DB) error { return db.Set([]byte("ibad"), nil, pebble.Sync) })
+		},
+		"a table": func(t *testing.T, files *vfs.MemFS, table string) {
+			f, err := files.OpenReadWrite(table, vfs.WriteCategoryUnspecified)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteAt([]byte("damage"), 20); err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			files := vfs.NewMem()
+			s := open(t, testConfig(files))
+			for i := range uint64(200) {
+				store(t, s, entry("a", i+1, 1000))
+			}
+			if err := s.db.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			levels, err := s.db.SSTables()
+			if err != nil {
+				t.Fatal(err)
+			}
+			table := ""
+			for _, level := range levels {
+				for _, f := range level {
+					if f.Smallest.UserKey[0] == kindIndex {
+						table = fmt.Sprintf("spool/%s.sst", f.BackingSSTNum)
+					}
+				}
+			}
+			closeSpool(t, s, 0)
+			damage(t, files, table)
+			for range 2 {
+				s = open(t, testConfig(files))
+				if s.entries != 200 || len(s.left) != 200 || s.topics["a"].backlog != 200 {
+					t.Errorf("%d entries are found", s.entries)
+				}
+				if left := closeSpool(t, s, 0); left != 200 {
+					t.Errorf("%d left", left)
+				}
+			}
+			s = open(t, testConfig(files))
+			k := newSink()
+			s.Deliver(k.deliver)
+			k.await(t, 200)
+			if left := closeSpool(t, s, patience); left != 0 {
+				t.Errorf("%d left", left)
+			}
+		})
+	}
+}
+
+// A start that has to write, as for the index, and cannot, is none.
+func TestStartThatCannotWrite(t *testing.T) {
+	for name, f := range map[string]*faults{
+		"the log cannot be synced":       failing(syscall.EIO, "*.log", syncs...),
+		"the log cannot be written":      failing(syscall.EIO, "*.log", errorfs.OpFileWrite),
+		"the disk is full under the log": failing(syscall.ENOSPC, "*.log", errorfs.OpFileWrite),
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk := vfs.NewMem()
+			f.on.Store(true)
+			if _, err := Open(testConfig(errorfs.Wrap(disk, f)), quietLog(), prometheus.NewRegistry()); err == nil {
+				t.Error("it started")
+			}
+			if f.seen.Load() == 0 {
+				t.Error("nothing failed")
+			}
+			f.on.Store(false)
+			closeSpool(t, open(t, testConfig(disk)), 0)
+		})
+	}
+}
+
 func TestIndexThatIsWrong(t *testing.T) {
 	files := vfs.NewCrashableMem()
 	s := open(t, testConfig(files))
@@ -163,6 +321,8 @@ func TestIndexThatIsWrong(t *testing.T) {
 	if !strings.Contains(s.Err().Error(), "not there any more") {
 		t.Error(s.Err())
 	}
+	<-s.committed
+	s.running.Wait()
 	if err := s.db.Close(); err != nil {
 		t.Error(err)
 	}

@@ -109,11 +109,10 @@ func newIndexWalk(db *pebble.DB) (*indexWalk, error) {
 func (w *indexWalk) until(entry []byte, visit func(*Found) error) error {
 	for ; w.it.Valid() && (entry == nil || bytes.Compare(w.it.Key()[1:], entry[1:]) < 0); w.it.Next() {
 		k, err := parseKey(w.it.Key())
-		if err != nil {
-			return err
+		if err == nil {
+			err = fmt.Errorf("%v: in the index, but not there", k)
 		}
-		f := &Found{Topic: k.topic, ID: uint64(k.id), Stored: k.id.time()}
-		f.Problems = append(f.Problems, fmt.Errorf("%v: in the index, but not there", k))
+		f := &Found{Topic: k.topic, ID: uint64(k.id), Stored: k.id.time(), Problems: []error{err}}
 		if err := visit(f); err != nil {
 			return err
 		}

@@ -7,16 +7,15 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/marceloboeira/crowd/collector/internal/share"
 )
 
-// recover reads the index, and what was set aside: entries become their topics' backlogs, and records that were set aside
-// become entries again.
+// recover finds out what there is: entries become their topics' backlogs, and records that were set aside become entries
+// again.
 func (s *Spool) recover() error {
 	begun := time.Now()
-	if err := s.ensureIndex(); err != nil {
-		return err
-	}
-	if err := s.scan(kindIndex, s.foundIndexed); err != nil {
+	if err := s.findEntries(); err != nil {
 		return err
 	}
 	if err := s.scan(kindAside, s.foundAside); err != nil {
@@ -30,19 +29,26 @@ func (s *Spool) recover() error {
 	return nil
 }
 
-// ensureIndex makes the index where it is not whole, which takes reading every entry.
-func (s *Spool) ensureIndex() error {
+// findEntries reads the index, or makes it where it is not whole or cannot be read, which takes reading every entry.
+func (s *Spool) findEntries() error {
 	_, closer, err := s.db.Get(indexWhole)
-	if err == nil {
-		return closer.Close()
-	}
-	if !errors.Is(err, pebble.ErrNotFound) {
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+	case err != nil:
 		return fmt.Errorf("reading: %w", err)
+	default:
+		if err = errors.Join(closer.Close(), s.scan(kindIndex, s.foundIndexed)); err == nil {
+			return nil
+		}
+		s.log.Error("spool: its index is unreadable and is made again, by reading all entries", "directory", s.config.Dir,
+			"error", err)
+		s.topics, s.backlogs, s.entries, s.last, s.left = map[string]*topic{}, nil, 0, 0, nil
+		s.disk = share.New(s.config.MaxBytes)
 	}
 	lower, upper := bounds(kindIndex)
-	err = s.db.DeleteRange(lower, upper, pebble.NoSync)
+	err = errors.Join(s.db.Delete(indexWhole, pebble.NoSync), s.db.DeleteRange(lower, upper, pebble.NoSync))
 	if err == nil {
-		err = s.scan(kindEntry, s.index)
+		err = s.scan(kindEntry, s.foundEntry)
 	}
 	if err == nil {
 		err = s.db.Set(indexWhole, nil, pebble.Sync)
@@ -102,15 +108,17 @@ func (s *Spool) scan(kind byte, found func(b *pebble.Batch, k key, value []byte)
 	return errors.Join(it.Close(), commit())
 }
 
-// index puts an entry into the index; one that is unreadable is set aside.
-func (s *Spool) index(b *pebble.Batch, k key, value []byte) error {
+// foundEntry puts an entry into the index; one that is unreadable is set aside.
+func (s *Spool) foundEntry(b *pebble.Batch, k key, value []byte) error {
 	c, err := parseContent(value)
 	if err != nil {
 		s.log.Error("spool: an entry is unreadable and is set aside", "entry", k.String(), "error", err)
 		a := aside{key{kindAside, k.topic, k.id, unreadable}, bytes.Clone(value)}
 		return errors.Join(b.Delete(k.append(nil), nil), b.Set(a.key.append(nil), a.value, nil))
 	}
-	return setIndexed(b, k, indexed{c.uplink, c.sequence, int64(len(value))})
+	i := indexed{c.uplink, c.sequence, int64(len(value))}
+	s.foundAgain(k, i)
+	return setIndexed(b, k, i)
 }
 
 func (s *Spool) foundIndexed(_ *pebble.Batch, k key, value []byte) error {

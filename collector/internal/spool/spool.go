@@ -177,6 +177,9 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 	if err == nil {
 		err = s.look()
 	}
+	if err == nil {
+		err = s.Err()
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("spool %s: %w", c.Dir, err), s.db.Close(), lock.Close())
 	}
@@ -292,8 +295,11 @@ func (s *Spool) fail(err error) {
 
 // fatal is called by Pebble where it would end the process.
 func (s *Spool) fatal(err error) {
-	if !s.guard.armed.Load() {
-		return // Open returns an error
+	if !s.guard.armed.Load() { // Open returns it, which Pebble does not do where it expects to have ended the process
+		s.mu.Lock()
+		s.err = errors.Join(s.err, err)
+		s.mu.Unlock()
+		return
 	}
 	s.fail(err)
 	select {}
