@@ -110,7 +110,7 @@ func (c *Collector) run(ctx context.Context) error {
 		return true, "ready"
 	})
 	failed := make(chan error, 2)
-	go func() { failed <- admin.Serve(c.admin) }() // at once: reading a large spool takes a while, in which it is alive
+	go func() { failed <- admin.Serve(c.admin) }() // at once: a large spool without an index takes a while to read, in which it is alive
 	sp, err = c.openSpool()
 	if err != nil {
 		return errors.Join(err, c.uplinks.Close(), producer.Close(ctx), admin.Close(), <-failed)
