@@ -173,7 +173,7 @@ func (c *commit) write(b *pebble.Batch) error {
 		}
 	}
 	for _, a := range c.appends {
-		err = errors.Join(err, setEntry(b, key{kind: kindEntry, topic: a.entry.Topic, id: a.id}, a.entry.content()))
+		err = errors.Join(err, setEntry(b, a.entry.Topic, a.id, a.entry.content()))
 	}
 	return err
 }

@@ -58,17 +58,30 @@ func parseIndexed(raw []byte) (indexed, error) {
 	return i, nil
 }
 
-// setEntry writes an entry, and that it is there into the index. k is of kind kindEntry.
-func setEntry(b *pebble.Batch, k key, c *content) error {
+// hasIndex says whether every entry is in the index.
+func hasIndex(db *pebble.DB) (bool, error) {
+	_, closer, err := db.Get(indexWhole)
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("reading: %w", err)
+	}
+	return true, closer.Close()
+}
+
+// setEntry writes an entry, and that it is there into the index.
+func setEntry(b *pebble.Batch, topic string, entry id, c *content) error {
+	k := key{kind: kindEntry, topic: topic, id: entry}
 	op := b.SetDeferred(k.size(), c.size())
 	k.append(op.Key[:0])
 	c.append(op.Value[:0])
 	size := len(op.Value)
-	return errors.Join(op.Finish(), setIndexed(b, k, indexed{c.uplink, c.sequence, int64(size)}))
+	return errors.Join(op.Finish(), setIndexed(b, topic, entry, indexed{c.uplink, c.sequence, int64(size)}))
 }
 
-func setIndexed(b *pebble.Batch, k key, i indexed) error {
-	k.kind = kindIndex
+func setIndexed(b *pebble.Batch, topic string, entry id, i indexed) error {
+	k := key{kind: kindIndex, topic: topic, id: entry}
 	op := b.SetDeferred(k.size(), indexedSize)
 	k.append(op.Key[:0])
 	i.append(op.Value[:0])

@@ -138,25 +138,28 @@ func TestVersionsWithoutAnIndexRefuseASpoolThatHasOne(t *testing.T) {
 	closeSpool(t, s, 0)
 }
 
-// straddling returns a table that has both entries and a part of the index, if there is one.
-func straddling(t *testing.T, s *Spool) string {
+// tables returns those of all levels, of which there must be one.
+func tables(t *testing.T, s *Spool) []pebble.SSTableInfo {
 	t.Helper()
 	levels, err := s.db.SSTables()
 	if err != nil {
 		t.Fatal(err)
 	}
-	tables := 0
-	for _, level := range levels {
-		for _, table := range level {
-			tables++
-			first, last := table.Smallest.UserKey[0], table.Largest.UserKey[0]
-			if first != last && !table.Largest.IsExclusiveSentinel() { // where a deletion ends, it is none of the table's
-				return fmt.Sprintf("%v from %q to %q", table.FileNum, table.Smallest, table.Largest)
-			}
-		}
+	all := slices.Concat(levels...)
+	if len(all) == 0 {
+		t.Fatal("there are no tables")
 	}
-	if tables == 0 {
-		t.Error("there are no tables")
+	return all
+}
+
+// straddling returns a table that has both entries and a part of the index, if there is one.
+func straddling(t *testing.T, s *Spool) string {
+	t.Helper()
+	for _, table := range tables(t, s) {
+		first, last := table.Smallest.UserKey[0], table.Largest.UserKey[0]
+		if first != last && !table.Largest.IsExclusiveSentinel() { // where a deletion ends, it is none of the table's
+			return fmt.Sprintf("%v from %q to %q", table.FileNum, table.Smallest, table.Largest)
+		}
 	}
 	return ""
 }
@@ -225,16 +228,10 @@ func TestUnreadableIndex(t *testing.T) {
 			if err := s.db.Flush(); err != nil {
 				t.Fatal(err)
 			}
-			levels, err := s.db.SSTables()
-			if err != nil {
-				t.Fatal(err)
-			}
 			table := ""
-			for _, level := range levels {
-				for _, f := range level {
-					if f.Smallest.UserKey[0] == kindIndex {
-						table = fmt.Sprintf("spool/%s.sst", f.BackingSSTNum)
-					}
+			for _, f := range tables(t, s) {
+				if f.Smallest.UserKey[0] == kindIndex {
+					table = fmt.Sprintf("spool/%s.sst", f.BackingSSTNum)
 				}
 			}
 			closeSpool(t, s, 0)

@@ -87,22 +87,16 @@ type indexWalk struct {
 }
 
 func newIndexWalk(db *pebble.DB) (*indexWalk, error) {
-	_, closer, err := db.Get(indexWhole)
-	if err != nil && !errors.Is(err, pebble.ErrNotFound) {
+	whole, err := hasIndex(db)
+	if err != nil {
 		return nil, err
 	}
-	w := &indexWalk{whole: err == nil}
-	if w.whole {
-		if err := closer.Close(); err != nil {
-			return nil, err
-		}
-	}
 	lower, upper := bounds(kindIndex)
-	w.it, err = db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err == nil && w.whole {
-		w.it.First()
+	it, err := db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err == nil && whole {
+		it.First()
 	}
-	return w, err
+	return &indexWalk{it, whole}, err
 }
 
 // until visits what is in the index before an entry, or nil for all that is left, and stands for no entry.

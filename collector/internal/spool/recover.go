@@ -31,13 +31,12 @@ func (s *Spool) recover() error {
 
 // findEntries reads the index, or makes it where it is not whole or cannot be read, which takes reading every entry.
 func (s *Spool) findEntries() error {
-	_, closer, err := s.db.Get(indexWhole)
-	switch {
-	case errors.Is(err, pebble.ErrNotFound):
-	case err != nil:
-		return fmt.Errorf("reading: %w", err)
-	default:
-		if err = errors.Join(closer.Close(), s.scan(kindIndex, s.foundIndexed)); err == nil {
+	whole, err := hasIndex(s.db)
+	if err != nil {
+		return err
+	}
+	if whole {
+		if err = s.scan(kindIndex, s.foundIndexed); err == nil {
 			return nil
 		}
 		s.log.Error("spool: its index is unreadable and is made again, by reading all entries", "directory", s.config.Dir,
@@ -117,8 +116,8 @@ func (s *Spool) foundEntry(b *pebble.Batch, k key, value []byte) error {
 		return errors.Join(b.Delete(k.append(nil), nil), b.Set(a.key.append(nil), a.value, nil))
 	}
 	i := indexed{c.uplink, c.sequence, int64(len(value))}
-	s.foundAgain(k, i)
-	return setIndexed(b, k, i)
+	s.foundAgain(k.topic, k.id, i)
+	return setIndexed(b, k.topic, k.id, i)
 }
 
 func (s *Spool) foundIndexed(_ *pebble.Batch, k key, value []byte) error {
@@ -126,7 +125,7 @@ func (s *Spool) foundIndexed(_ *pebble.Batch, k key, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("%v: %w", k, err)
 	}
-	s.foundAgain(k, i)
+	s.foundAgain(k.topic, k.id, i)
 	return nil
 }
 
@@ -139,17 +138,16 @@ func (s *Spool) foundAside(b *pebble.Batch, k key, value []byte) error {
 	}
 	c.reason = ""
 	s.last = s.last.after(time.Now())
-	again := key{kind: kindEntry, topic: k.topic, id: s.last}
-	s.foundAgain(again, indexed{c.uplink, c.sequence, int64(c.size())})
-	return errors.Join(b.Delete(k.append(nil), nil), setEntry(b, again, &c))
+	s.foundAgain(k.topic, s.last, indexed{c.uplink, c.sequence, int64(c.size())})
+	return errors.Join(b.Delete(k.append(nil), nil), setEntry(b, k.topic, s.last, &c))
 }
 
 // foundAgain counts an entry.
-func (s *Spool) foundAgain(k key, i indexed) {
-	t := s.topic(k.topic)
+func (s *Spool) foundAgain(topic string, entry id, i indexed) {
+	t := s.topic(topic)
 	t.entries++
 	s.entries++
-	s.disk.Take(t.name, entrySize(k.topic, i.size))
-	s.shelve(t, k.id)
-	s.left.add(left{k.id, i.uplink, i.sequence})
+	s.disk.Take(t.name, entrySize(topic, i.size))
+	s.shelve(t, entry)
+	s.left.add(left{entry, i.uplink, i.sequence})
 }
