@@ -5,7 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+
 	"github.com/marceloboeira/crowd/collector/kafka/kafkatest"
+	"github.com/marceloboeira/crowd/collector/record"
 )
 
 // fastestTimer is how long a timer of that long takes at least, in 50 attempts of a process that has nothing else to do.
@@ -30,6 +33,22 @@ func TestAnAlarmIsInTime(t *testing.T) {
 	without, with := fastestTimer(promptLinger, func() {}), fastestTimer(promptLinger, a.set)
 	if t.Logf("%v take %v without an alarm, %v with it", promptLinger, without, with); with >= time.Millisecond {
 		t.Errorf("%v take %v", promptLinger, with)
+	}
+}
+
+// A record that a client waits for is there before a process that has nothing else to do would have sent it.
+func TestWhatAClientWaitsForIsSentInTime(t *testing.T) {
+	p := startWith(t, kafkatest.Start(t, kfake.SeedTopics(1, "leads")))
+	awaited := post("leads", []byte("x"))
+	awaited.Ack = record.LevelKafka
+	least := time.Hour
+	for range 100 {
+		began := time.Now()
+		awaitStored(t, send(p, awaited))
+		least = min(least, time.Since(began))
+	}
+	if t.Logf("it takes %v", least); least >= time.Millisecond {
+		t.Errorf("it takes %v", least)
 	}
 }
 

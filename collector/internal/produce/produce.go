@@ -45,7 +45,7 @@ const (
 	bulkFlush  = 512 << 10
 	// promptLinger is the same for records that are not stored yet. They reach sarama one by one: without it, the first of an
 	// uplink's batch goes in a request of its own, and the others wait for that one's answer. promptAlarm is when an idle
-	// process is woken to send them: promptLinger, and what they take to get from Produce to where sarama counts it from.
+	// process is woken to send them, if a client waits: promptLinger, and what they take to get to where sarama begins to count.
 	promptLinger = 100 * time.Microsecond
 	promptAlarm  = 220 * time.Microsecond
 
@@ -144,7 +144,7 @@ type Refusal struct {
 type Producer struct {
 	bulk, prompt    *sender
 	solo            *sender // takes what these two cannot
-	alarm           *alarm  // for prompt; nil: there is none
+	alarm           *alarm  // for records in prompt that a client waits for; nil: there is none
 	deadLetterTopic string  // empty: none
 	fates           *fates
 	connected       chan struct{} // closed when all are
@@ -216,11 +216,11 @@ func (p *Producer) Produce(all Batch, done func([]Refusal)) {
 	b := &batch{producer: p, sender: p.bulk, left: len(items), done: done}
 	if !all.Stored {
 		b.sender = p.prompt
-		p.alarm.set()
 	}
 	p.batchOpen()
 	entries := make([]entry, len(items))
 	valid := make([]*entry, 0, len(items))
+	awaited := false // by a client
 	for i := range items {
 		e := &entries[i]
 		*e = entry{item: &items[i], batch: b, redelivered: all.Redelivered, key: items[i].Record.Key,
@@ -234,6 +234,10 @@ func (p *Producer) Produce(all Batch, done func([]Refusal)) {
 			continue
 		}
 		valid = append(valid, e)
+		awaited = awaited || !all.Stored && e.item.Record.Ack != record.LevelMemory
+	}
+	if awaited {
+		p.alarm.set()
 	}
 	for len(valid) > 0 {
 		n := 1
