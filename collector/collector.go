@@ -126,9 +126,9 @@ func (c *Collector) run(ctx context.Context) error {
 	settings := ingest.Config{Name: c.config.Name, MaxBufferBytes: c.config.MaxBufferBytes}
 	var server *ingest.Server
 	var spoolFailed <-chan struct{}
+	unwritten := make([]byte, unwrittenBytes(c.config.MaxBufferBytes, debug.SetMemoryLimit(-1)))
+	defer runtime.KeepAlive(unwritten)
 	if sp == nil {
-		unwritten := make([]byte, unwrittenBytes(c.config.MaxBufferBytes, debug.SetMemoryLimit(-1)))
-		defer runtime.KeepAlive(unwritten)
 		server = ingest.New(settings, producer, nil, c.log, c.registry)
 	} else {
 		server = ingest.New(settings, producer, sp, c.log, c.registry)
@@ -163,11 +163,11 @@ func (c *Collector) run(ctx context.Context) error {
 	return err
 }
 
-// unwrittenBytes returns how much a collector without a spool allocates and never writes to, where it may buffer so many
-// bytes and Go has such a memory limit. Records come and go: what lives is a few MiB, and Go would collect after as many
-// have been allocated, dozens of times a second. What is never written to takes no memory, but counts for when to collect,
-// and for the limit. More than 64 MiB would hardly save anything. A spool has its memtables.
-func unwrittenBytes(maxBuffer, limit int64) int64 { return min(maxBuffer/4, 64<<20, limit/8) }
+// unwrittenBytes returns how much a collector allocates and never writes to, where it may buffer so many bytes and Go has such
+// a memory limit. Records come and go: without a spool, and with one that has little to do since routes ask for level kafka,
+// what lives is a few MiB, and Go would collect after as many have been allocated, dozens of times a second. What is never written
+// to takes no memory, but counts for when to collect, and for the limit. More than 32 MiB would save nothing more.
+func unwrittenBytes(maxBuffer, limit int64) int64 { return min(maxBuffer/4, 32<<20, limit/8) }
 
 // openSpool returns nil where there is to be none.
 func (c *Collector) openSpool() (*spool.Spool, error) {
