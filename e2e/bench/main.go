@@ -126,6 +126,9 @@ func (o options) run(ctx context.Context, h *host) error {
 	if err != nil {
 		return err
 	}
+	if err := g.warmKafka(ctx); err != nil {
+		return fmt.Errorf("warming up Kafka: %w", err)
+	}
 	report := newReport(o)
 	for round := range o.rounds {
 		for _, body := range o.bodies {
