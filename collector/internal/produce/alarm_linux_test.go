@@ -52,7 +52,7 @@ func TestWhatAClientWaitsForIsSentInTime(t *testing.T) {
 	}
 }
 
-// An alarm that others set all the time is in time for each of them.
+// However many set an alarm, it goes off for the last of them, and rests then.
 func TestAnAlarmServesMany(t *testing.T) {
 	kafkatest.NoGoroutinesLeft(t)
 	a, err := newAlarm(promptAlarm)
