@@ -11,6 +11,17 @@ import (
 	"github.com/marceloboeira/crowd/collector/record"
 )
 
+func startAlarm(t *testing.T) *alarm {
+	t.Helper()
+	kafkatest.NoGoroutinesLeft(t)
+	a, err := newAlarm(promptAlarm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(a.close)
+	return a
+}
+
 // fastestTimer is how long a timer of that long takes at least, in 50 attempts of a process that has nothing else to do.
 func fastestTimer(of time.Duration, before func()) time.Duration {
 	least := time.Hour
@@ -24,12 +35,7 @@ func fastestTimer(of time.Duration, before func()) time.Duration {
 }
 
 func TestAnAlarmIsInTime(t *testing.T) {
-	kafkatest.NoGoroutinesLeft(t)
-	a, err := newAlarm(promptAlarm)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.close()
+	a := startAlarm(t)
 	without, with := fastestTimer(promptLinger, func() {}), fastestTimer(promptLinger, a.set)
 	if t.Logf("%v take %v without an alarm, %v with it", promptLinger, without, with); with >= time.Millisecond {
 		t.Errorf("%v take %v", promptLinger, with)
@@ -54,12 +60,7 @@ func TestWhatAClientWaitsForIsSentInTime(t *testing.T) {
 
 // However many set an alarm, it goes off for the last of them, and rests then.
 func TestAnAlarmServesMany(t *testing.T) {
-	kafkatest.NoGoroutinesLeft(t)
-	a, err := newAlarm(promptAlarm)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer a.close()
+	a := startAlarm(t)
 	var all sync.WaitGroup
 	for range 8 {
 		all.Go(func() {

@@ -44,8 +44,8 @@ const (
 	bulkLinger = 20 * time.Millisecond
 	bulkFlush  = 512 << 10
 	// promptLinger is the same for records that are not stored yet. They reach sarama one by one: without it, the first of an
-	// uplink's batch goes in a request of its own, and the others wait for that one's answer. promptAlarm is when an idle
-	// process is woken to send them, if a client waits: promptLinger, and what they take to get to where sarama begins to count.
+	// uplink's batch goes in a request of its own, and the others wait for that one's answer. promptAlarm is when an idle process
+	// is woken to send what a client waits for: promptLinger, and what it takes until sarama begins to count that.
 	promptLinger = 100 * time.Microsecond
 	promptAlarm  = 220 * time.Microsecond
 
