@@ -16,9 +16,9 @@ import (
 const path = "/bench"
 
 const (
-	// warmKafka is how long Kafka, which all contestants share, is loaded before the first is measured: its JVM compiles what is
+	// kafkaWarmUp is how long Kafka, which all contestants share, is loaded before the first is measured: its JVM compiles what is
 	// used often, and took three times the CPU for a record in the first round as in the fifth.
-	warmKafka = 30 * time.Second
+	kafkaWarmUp = 30 * time.Second
 	// warmUp is how long a system is loaded before it is measured: V8 and Go's collector of garbage find their pace.
 	warmUp = 2 * time.Second
 	// settleInterval is how often records are counted until all have arrived, and standstill how long none may come until
@@ -77,8 +77,8 @@ func (m Measurement) server() float64 {
 
 // warmKafka has Kafka take what it takes from whoever waits for its acknowledgement, which is many small requests.
 func (g *ground) warmKafka(ctx context.Context) error {
-	i := slices.IndexFunc(contestants, func(c contestant) bool { return c.name == goSync })
-	_, err := g.measure(ctx, contestants[i], cell{Body: 512, Connections: 64}, warmKafka)
+	c := contestants[slices.Index(names(contestants), goSync)]
+	_, err := g.measure(ctx, c, cell{Body: 512, Connections: 64}, kafkaWarmUp)
 	return err
 }
 

@@ -213,14 +213,14 @@ func (p *Producer) Produce(all Batch, done func([]Refusal)) {
 		done(nil)
 		return
 	}
-	b := &batch{producer: p, sender: p.bulk, left: len(items), done: done}
-	if !all.Stored {
-		b.sender = p.prompt
+	b := &batch{producer: p, sender: p.prompt, left: len(items), done: done}
+	if all.Stored {
+		b.sender = p.bulk
 	}
 	p.batchOpen()
 	entries := make([]entry, len(items))
 	valid := make([]*entry, 0, len(items))
-	awaited := false // by a client
+	awaited := false // by a client: also at level disk, where the collector has no spool
 	for i := range items {
 		e := &entries[i]
 		*e = entry{item: &items[i], batch: b, redelivered: all.Redelivered, key: items[i].Record.Key,
