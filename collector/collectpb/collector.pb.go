@@ -960,6 +960,9 @@ func (x *Refused) GetDeadLettered() bool {
 type Window struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Bytes uint64                 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// The same for batches that pass the spool by (LEVEL_KAFKA), where that is more: they need none of its disk. All that is
+	// unacknowledged counts, whatever its level.
+	DirectBytes uint64 `protobuf:"varint,3,opt,name=direct_bytes,json=directBytes,proto3" json:"direct_bytes,omitempty"`
 	// Topics of which nothing more may be sent, whatever the window: what the collector holds of them is their share.
 	// The list replaces the previous one. What is already under way stays valid.
 	Closed        []*ClosedTopic `protobuf:"bytes,2,rep,name=closed,proto3" json:"closed,omitempty"`
@@ -1000,6 +1003,13 @@ func (*Window) Descriptor() ([]byte, []int) {
 func (x *Window) GetBytes() uint64 {
 	if x != nil {
 		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Window) GetDirectBytes() uint64 {
+	if x != nil {
+		return x.DirectBytes
 	}
 	return 0
 }
@@ -1167,9 +1177,10 @@ const file_collector_proto_rawDesc = "" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x14\n" +
 	"\x05class\x18\x03 \x01(\tR\x05class\x12#\n" +
-	"\rdead_lettered\x18\x04 \x01(\bR\fdeadLettered\"W\n" +
+	"\rdead_lettered\x18\x04 \x01(\bR\fdeadLettered\"z\n" +
 	"\x06Window\x12\x14\n" +
-	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x127\n" +
+	"\x05bytes\x18\x01 \x01(\x04R\x05bytes\x12!\n" +
+	"\fdirect_bytes\x18\x03 \x01(\x04R\vdirectBytes\x127\n" +
 	"\x06closed\x18\x02 \x03(\v2\x1f.crowd.collector.v1.ClosedTopicR\x06closed\"T\n" +
 	"\vClosedTopic\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12/\n" +

@@ -168,6 +168,7 @@ type Refused struct {
 // Window replaces the stream's window.
 type Window struct {
 	Bytes  int
+	Direct int // bytes for batches that pass the spool by, where that is more
 	Closed []ClosedTopic
 }
 
@@ -201,6 +202,7 @@ const (
 
 	fieldWindowBytes  protowire.Number = 1
 	fieldWindowClosed protowire.Number = 2
+	fieldWindowDirect protowire.Number = 3
 
 	fieldClosedTopic protowire.Number = 1
 	fieldClosedLevel protowire.Number = 2
@@ -214,7 +216,7 @@ var (
 	}
 	ackTypes     = types{none, protowire.VarintType, protowire.VarintType, protowire.BytesType}
 	refusedTypes = types{none, protowire.VarintType, protowire.BytesType, protowire.BytesType, protowire.VarintType}
-	windowTypes  = types{none, protowire.VarintType, protowire.BytesType}
+	windowTypes  = types{none, protowire.VarintType, protowire.BytesType, protowire.VarintType}
 	closedTypes  = types{none, protowire.BytesType, protowire.VarintType}
 )
 
@@ -331,6 +333,8 @@ func parseWindow(raw []byte) (*Window, error) {
 			c, err := parseClosed(f.bytes)
 			w.Closed = append(w.Closed, c)
 			return err
+		case fieldWindowDirect:
+			w.Direct = clampInt32(f.scalar)
 		}
 		return nil
 	}, windowTypes)

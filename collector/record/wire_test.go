@@ -248,9 +248,9 @@ func TestMessagesAreTheGeneratedOnes(t *testing.T) {
 		},
 		"window": {
 			&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{
-				Window: &collectpb.Window{Bytes: math.MaxUint64, Closed: []*collectpb.ClosedTopic{
+				Window: &collectpb.Window{Bytes: math.MaxUint64, DirectBytes: 7, Closed: []*collectpb.ClosedTopic{
 					{Topic: "leads", Level: collectpb.Level_LEVEL_DISK}, {Topic: "orders"}}}}},
-			CollectorMessage{Window: &Window{Bytes: math.MaxInt32, Closed: []ClosedTopic{{"leads", LevelDisk}, {"orders", 0}}}},
+			CollectorMessage{Window: &Window{Bytes: math.MaxInt32, Direct: 7, Closed: []ClosedTopic{{"leads", LevelDisk}, {"orders", 0}}}},
 		},
 		"closed window": {
 			&collectpb.CollectorMessage{Message: &collectpb.CollectorMessage_Window{Window: &collectpb.Window{}}},

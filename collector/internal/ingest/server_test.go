@@ -930,6 +930,25 @@ func TestTheWindowFollowsTheSpoolsRoom(t *testing.T) {
 	c.window(func(w int64) bool { return w == 1<<29 })
 }
 
+func TestAFullSpoolLeavesTheWindowOpenForWhatPassesItBy(t *testing.T) {
+	sink, sp := newFakeSink(), newFakeSpool()
+	f := start(t, sink, 1<<30, sp)
+	c, _ := f.open(t, 1)
+	sp.room(0)
+	c.window(func(w int64) bool { return w == 0 })
+	late, window := f.open(t, 2)
+	if window != 0 {
+		t.Errorf("window %d in a welcome, want 0", window)
+	}
+	w := late.receive().GetWindow() // at once, as the welcome does not tell it
+	if w.GetBytes() != 0 || w.GetDirectBytes() != 1<<28 {
+		t.Errorf("after it comes %v, want a quarter of the memory for what needs no disk", w)
+	}
+	late.send(directMessage(1, "leads", 1000))
+	sink.next(t).done(nil)
+	late.ack()
+}
+
 func TestKafkaDoesNotDelayTheDrainOfSpooledBatches(t *testing.T) {
 	sink := newFakeSink()
 	sink.connected = make(chan struct{}) // never

@@ -82,7 +82,7 @@ func (st *stream) run(ctx context.Context) error {
 	offer := func() terms {
 		t := st.terms()
 		if draining == nil {
-			t.bytes = 0
+			t.bytes, t.direct = 0, 0
 		}
 		return t
 	}
@@ -90,7 +90,7 @@ func (st *stream) run(ctx context.Context) error {
 	if err := st.grpc.Send(st.welcome(told.bytes)); err != nil {
 		return err
 	}
-	told.closed = nil // a welcome does not tell them
+	told.direct, told.closed = told.bytes, nil // a welcome does not tell them
 	go st.read(ctx)
 
 	beat := time.NewTicker(heartbeat)
@@ -143,13 +143,16 @@ var (
 
 // terms returns what the uplink may send now.
 func (st *stream) terms() terms {
-	if st.server.spool == nil {
-		window, memory := st.account.window(unlimited)
-		return terms{window, closedTopics(memory, nil, all, nil)}
+	var t terms
+	var disk, memory []string
+	free, passing := int64(unlimited), all
+	if st.server.spool != nil {
+		free, disk = st.server.spool.Room()
+		passing = direct
 	}
-	free, disk := st.server.spool.Room()
-	window, memory := st.account.window(free)
-	return terms{window, closedTopics(memory, disk, direct, spooled)}
+	t.bytes, t.direct, memory = st.account.window(free)
+	t.closed = closedTopics(memory, disk, passing, spooled)
+	return t
 }
 
 // take returns the acks to send, how many batches are left without one, and why the stream is over if it is. The

@@ -34,18 +34,19 @@ type load struct {
 func (l load) free() int64 { return max(0, l.budget-l.inFlight) }
 
 // window returns how many bytes the stream may have unacknowledged: what it has, and its part of half of what is free
-// in memory and on disk. So streams that keep to windows that are up to date never use more than half of what was
-// free, and what a topic that is stuck leaves (a third, see budget) is not used up by what of it was under way when it
-// was closed: a sixth is left for others. And since a stream may always add to what it has, others find room on the
-// very stream that has much of such a topic.
-func (l load) window() int64 {
-	switch {
-	case l.disk == 0:
-		return 0
-	case !l.mayRead():
-		return l.own
+// in memory and on disk; direct leaves the disk out, for batches that need none. So streams that keep to windows that are
+// up to date never use more than half of what was free, and what a topic that is stuck leaves (a third, see budget) is not
+// used up by what of it was under way when it was closed: a sixth is left for others. And since a stream may always add to
+// what it has, others find room on the very stream that has much of such a topic.
+func (l load) window() (bytes, direct int64) {
+	var more int64
+	if l.mayRead() {
+		more = l.part(l.free())
 	}
-	return l.own + min(l.part(l.free()), l.part(l.disk))
+	if l.disk > 0 {
+		bytes = l.own + min(more, l.part(l.disk))
+	}
+	return bytes, l.own + more
 }
 
 func (l load) part(free int64) int64 {
@@ -73,23 +74,28 @@ func (l load) mayRead() bool {
 // terms are what a Window message says.
 type terms struct {
 	bytes  int64
+	direct int64 // bytes for batches that pass the spool by; not less
 	closed []record.ClosedTopic
 }
 
-// worthSending says whether the terms have changed enough from what the uplink was told: the window by an eighth, or
+// worthSending says whether the terms have changed enough from what the uplink was told: a window by an eighth, or
 // to or from zero, or the closed topics.
 func (t terms) worthSending(told terms) bool {
-	if !slices.Equal(t.closed, told.closed) {
-		return true
+	return differs(told.bytes, t.bytes) || differs(told.direct, t.direct) || !slices.Equal(t.closed, told.closed)
+}
+
+func differs(told, now int64) bool {
+	if told == 0 || now == 0 {
+		return told != now
 	}
-	if told.bytes == 0 || t.bytes == 0 {
-		return told.bytes != t.bytes
-	}
-	return max(told.bytes-t.bytes, t.bytes-told.bytes) >= max(told.bytes/8, 1)
+	return max(told-now, now-told) >= max(told/8, 1)
 }
 
 func (t terms) message() *collectpb.CollectorMessage {
 	w := &collectpb.Window{Bytes: uint64(t.bytes)}
+	if t.direct > t.bytes {
+		w.DirectBytes = uint64(t.direct)
+	}
 	for _, c := range t.closed {
 		w.Closed = append(w.Closed, &collectpb.ClosedTopic{Topic: c.Topic, Level: collectpb.Level(c.Level)})
 	}

@@ -40,8 +40,13 @@ func TestWindow(t *testing.T) {
 		case -1:
 			c.load.disk = 0
 		}
-		if got := c.load.window(); got != c.want {
-			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		bytes, direct := c.load.window()
+		if bytes != c.want {
+			t.Errorf("%s: %d, want %d", c.name, bytes, c.want)
+		}
+		c.load.disk = unlimited
+		if without, _ := c.load.window(); direct != without {
+			t.Errorf("%s: %d for what needs no disk, want %d", c.name, direct, without)
 		}
 	}
 }
@@ -57,6 +62,9 @@ func TestWorthSending(t *testing.T) {
 		if got := (terms{bytes: c.now}).worthSending(terms{bytes: c.told}); got != c.want {
 			t.Errorf("told %d, now %d: %v, want %v", c.told, c.now, got, c.want)
 		}
+		if got := (terms{direct: c.now}).worthSending(terms{direct: c.told}); got != c.want {
+			t.Errorf("told %d, now %d for what needs no disk: %v, want %v", c.told, c.now, got, c.want)
+		}
 	}
 	a, b := record.ClosedTopic{Topic: "a", Level: record.LevelKafka}, record.ClosedTopic{Topic: "a", Level: record.LevelDisk}
 	for _, c := range []struct {
@@ -66,7 +74,7 @@ func TestWorthSending(t *testing.T) {
 		{nil, nil, false}, {nil, []record.ClosedTopic{a}, true}, {[]record.ClosedTopic{a}, nil, true},
 		{[]record.ClosedTopic{a}, []record.ClosedTopic{a}, false}, {[]record.ClosedTopic{a}, []record.ClosedTopic{b}, true},
 	} {
-		if got := (terms{800, c.now}).worthSending(terms{800, c.told}); got != c.want {
+		if got := (terms{800, 800, c.now}).worthSending(terms{800, 800, c.told}); got != c.want {
 			t.Errorf("told %v, now %v: %v, want %v", c.told, c.now, got, c.want)
 		}
 	}
@@ -140,7 +148,7 @@ func TestInFlightNeverExceedsTheBudgetByMoreThanAMessageAStream(t *testing.T) {
 				t.Logf("%d in flight without the last messages, budget %d", b.total()-last, b.limit)
 				return false
 			}
-			if w, _ := s.window(unlimited); b.total() < b.limit && w <= 0 {
+			if w, _, _ := s.window(unlimited); b.total() < b.limit && w <= 0 {
 				t.Logf("room for %d and the window is %d", b.limit-b.total(), w)
 				return false
 			}
@@ -187,7 +195,7 @@ func TestAnUplinkThatIgnoresItsWindowLeavesA33rd(t *testing.T) {
 	if free := limit - b.total(); free > limit/33 || free < limit/33-each {
 		t.Errorf("%d bytes are free, want %d", free, limit/33)
 	}
-	if w, _ := other.window(unlimited); w < limit/33/4-each {
+	if w, _, _ := other.window(unlimited); w < limit/33/4-each {
 		t.Errorf("the other one's window is %d", w)
 	}
 }
@@ -217,8 +225,8 @@ func newCrowd(limit int64, streams int) *crowd {
 // offer has a stream send a batch, if it may; the batch is never stored.
 func (c *crowd) offer(s *obedient, topic string, bytes int64) bool {
 	if s.stale {
-		window, closed := s.account.window(unlimited)
-		s.told, s.stale = terms{window, closedTopics(closed, nil, []record.Level{record.LevelKafka}, nil)}, false
+		window, _, closed := s.account.window(unlimited)
+		s.told, s.stale = terms{window, window, closedTopics(closed, nil, []record.Level{record.LevelKafka}, nil)}, false
 	}
 	if slices.Contains(s.told.closed, record.ClosedTopic{Topic: topic, Level: record.LevelKafka}) ||
 		s.account.own+bytes > s.told.bytes || !s.account.load().mayRead() {
@@ -285,7 +293,7 @@ func TestWhatWasUnderWayWhenATopicWasClosedLeavesASixth(t *testing.T) {
 			}
 			var under []burst
 			for _, s := range c.streams {
-				window, topics := s.account.window(unlimited)
+				window, _, topics := s.account.window(unlimited)
 				under = append(under, burst{s, window - s.account.own})
 				closed = closed || len(topics) > 0
 			}
@@ -310,7 +318,7 @@ func TestTopicsCloseAtTheirShareAndOpenBelowIt(t *testing.T) {
 	b.open(func() {})
 	expect := func(want ...string) {
 		t.Helper()
-		if _, closed := a.window(unlimited); !slices.Equal(closed, want) {
+		if _, _, closed := a.window(unlimited); !slices.Equal(closed, want) {
 			t.Errorf("closed are %q, want %q; %d bytes used", closed, want, b.total())
 		}
 	}

@@ -84,6 +84,9 @@ func (u *Uplink) count(b *batch) {
 	b.lane.wire += wire - b.wire
 	u.stored += cost - b.cost
 	u.wire += wire - b.wire
+	if b.lane.direct {
+		u.direct += wire - b.wire
+	}
 	b.cost, b.wire = cost, wire
 }
 

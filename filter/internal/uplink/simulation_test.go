@@ -18,7 +18,7 @@ import (
 )
 
 // world is a simulated network with collectors behind it: messages take their time in order, streams break
-// with what is under way in both directions; collectors stall, store late, close topics and windows, drain, are killed
+// with what is under way in both directions; collectors stall, store late, have no more disk, close topics and windows, drain, are killed
 // with all that they have not stored, and come back.
 type world struct {
 	rnd        *rand.Rand
@@ -47,6 +47,7 @@ type collector struct {
 	stalled  bool
 	window   int
 	closed   bool                        // the topic "leads", for all levels
+	full     bool                        // the spool
 	seen     map[uint64]*batchAt         // of which it knows
 	working  map[*batchAt]bool           // not stored yet
 	waits    map[*batchAt]map[*link]bool // for the ack
@@ -150,6 +151,9 @@ func (w *world) reply(l *link, m *collectpb.CollectorMessage) {
 
 func (c *collector) windowMessage() *collectpb.CollectorMessage {
 	m := window(c.window)
+	if c.full {
+		m.GetWindow().Bytes, m.GetWindow().DirectBytes = 0, uint64(c.window)
+	}
 	if c.closed {
 		for _, level := range []collectpb.Level{1, 2, 3} {
 			m.GetWindow().Closed = append(m.GetWindow().Closed, &collectpb.ClosedTopic{Topic: "leads", Level: level})
@@ -240,6 +244,15 @@ func (w *world) work(c *collector) error {
 		if !w.calm && w.rnd.IntN(4) > 0 {
 			continue
 		}
+		if len(b.batch.Records) > 0 && c.full {
+			r, err := record.Parse(b.batch.Records[0])
+			if err != nil {
+				return err
+			}
+			if !r.Ack.Direct() {
+				continue
+			}
+		}
 		for _, raw := range b.batch.Records {
 			r, err := record.Parse(raw)
 			if err != nil {
@@ -291,11 +304,13 @@ func (w *world) disturb() {
 			c.window = w.rnd.IntN(3) * w.rnd.IntN(40_000)
 		case w.chance(0.01):
 			c.closed = !c.closed
+		case w.chance(0.01):
+			c.full = !c.full
 		case c.draining && len(c.working) == 0 && w.rnd.IntN(10) == 0:
 			c.down = true
 		}
 		if w.calm {
-			c.window, c.closed = 40_000, false
+			c.window, c.closed, c.full = 40_000, false, false
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(w.links)) {
@@ -441,6 +456,9 @@ func simulate(seed uint64) error {
 	if !u.Idle() || u.HeldBytes() != 0 || len(w.waiting) > 0 {
 		return fmt.Errorf("%d bytes are still held and %d clients wait after a minute of calm: %+v", u.HeldBytes(),
 			len(w.waiting), *u.stats)
+	}
+	if u.wire != 0 || u.direct != 0 {
+		return fmt.Errorf("%d bytes to be sent after all is done, %d of them direct", u.wire, u.direct)
 	}
 	for _, l := range u.lanes {
 		if l.held != 0 || l.inflight != 0 {

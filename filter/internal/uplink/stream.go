@@ -38,10 +38,12 @@ type stream struct {
 	instance string        // of the collector
 	leaving  bool          // draining or retired: only acks are expected
 	window   int           // bytes that may be in flight
+	wide     int           // the same for direct lanes, which need no spool; not less
 	closed   map[laneKey]bool
 	inflight []*batch
 	bytes    int           // of inflight
-	beyond   *batch        // the one of inflight that went beyond the window, if any did
+	direct   int           // bytes of those of direct lanes
+	beyond   *batch        // the one of inflight that went beyond its window, if any did
 	silent   time.Duration // since the collector was last heard
 }
 
@@ -59,17 +61,25 @@ func (s *stream) fits(l *lane, size int) bool {
 	case s.closed[l.laneKey]:
 		return false
 	}
-	return s.bytes+size <= s.window || s.takesOne()
+	return s.bytes+size <= s.windowOf(l) || s.takesOne(l)
 }
 
-// takesOne reports whether a batch of any size may go beyond the window.
-func (s *stream) takesOne() bool { return s.bytes < s.window && s.beyond == nil }
+// windowOf is the window that holds for a lane.
+func (s *stream) windowOf(l *lane) int {
+	if l.direct {
+		return s.wide
+	}
+	return s.window
+}
+
+// takesOne reports whether a batch of any size may go beyond the lane's window.
+func (s *stream) takesOne(l *lane) bool { return s.bytes < s.windowOf(l) && s.beyond == nil }
 
 // carry notes a batch that is sent.
 func (s *stream) carry(b *batch) {
 	s.inflight = append(s.inflight, b)
-	s.bytes += b.Len()
-	if s.bytes > s.window && s.beyond == nil {
+	s.count(b, b.Len())
+	if s.bytes > s.windowOf(b.lane) && s.beyond == nil {
 		s.beyond = b
 	}
 }
@@ -77,9 +87,16 @@ func (s *stream) carry(b *batch) {
 // drop notes that a batch is acknowledged.
 func (s *stream) drop(b *batch) {
 	s.inflight = slices.DeleteFunc(s.inflight, func(other *batch) bool { return other == b })
-	s.bytes -= b.Len()
+	s.count(b, -b.Len())
 	if s.beyond == b {
 		s.beyond = nil
+	}
+}
+
+func (s *stream) count(b *batch, bytes int) {
+	s.bytes += bytes
+	if b.lane.direct {
+		s.direct += bytes
 	}
 }
 
@@ -92,19 +109,25 @@ type takes struct {
 }
 
 func (u *Uplink) takes(l *lane) takes {
-	t, unsent := takes{}, u.wire
+	t, unsent, direct := takes{}, u.wire, u.direct
+	spooled := 0 // what the collectors' spools take
 	for _, s := range u.streams {
 		unsent -= s.bytes
+		direct -= s.direct
 		if !s.serves() {
 			continue
 		}
 		t.welcome = true
+		spooled += max(0, s.window-s.bytes)
 		if s.closed[l.laneKey] {
 			continue
 		}
 		t.open = true
-		t.bytes += max(0, s.window-s.bytes)
-		t.one = t.one || s.takesOne()
+		t.bytes += max(0, s.windowOf(l)-s.bytes)
+		t.one = t.one || s.takesOne(l)
+	}
+	if l.direct { // what waits for room in a spool does not stand in the way
+		unsent = direct + min(unsent-direct, spooled)
 	}
 	t.bytes -= unsent
 	t.one = t.one && unsent == 0
@@ -278,6 +301,7 @@ func (u *Uplink) receive(id Stream, message []byte) {
 	case m.Welcome != nil:
 		u.welcome(s, m.Welcome)
 	case m.Window != nil:
+		s.wide = max(m.Window.Bytes, m.Window.Direct)
 		if s.window = m.Window.Bytes; s.window == 0 && s.serves() {
 			u.nextProbe = min(u.nextProbe, u.now+probeMin)
 		}
@@ -297,7 +321,8 @@ func (u *Uplink) receive(id Stream, message []byte) {
 
 // welcome begins to use a stream, unless there is one to the same collector already.
 func (u *Uplink) welcome(s *stream, w *record.Welcome) {
-	s.welcome, s.since, s.window, s.instance = true, u.now, w.Window, string(w.Instance)
+	s.welcome, s.since, s.instance = true, u.now, string(w.Instance)
+	s.window, s.wide = w.Window, w.Window
 	u.wanting = false
 	var last *stream // the first to leave: one that takes nothing, or the oldest
 	for _, other := range u.streams {

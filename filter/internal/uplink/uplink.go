@@ -135,6 +135,7 @@ type Uplink struct {
 	reserved int            // bytes of bodies not yet whole
 	stored   int            // what records in lanes and streams cost, and what goes with them
 	wire     int            // bytes of the same on the wire
+	direct   int            // bytes of that in direct lanes
 
 	attempts    int           // to open a stream, since one last lived
 	nextAttempt time.Duration // not before
@@ -475,7 +476,8 @@ func (u *Uplink) Close() {
 // HeldBytes returns what counts against MaxBufferBytes.
 func (u *Uplink) HeldBytes() int { return u.reserved + u.stored }
 
-// WindowBytes returns what the collectors take at the moment, on all streams that batches go to.
+// WindowBytes returns what the collectors take at the moment of what their spools are to take, on all streams that batches
+// go to.
 func (u *Uplink) WindowBytes() int {
 	bytes := 0
 	for _, s := range u.streams {

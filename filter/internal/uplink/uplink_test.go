@@ -298,6 +298,57 @@ func TestAClosedWindowHoldsBatchesBack(t *testing.T) {
 	h.wantBatches(1, 1)
 }
 
+// fullSpool is the window of a collector that takes so many bytes of what needs no room in its spool, and nothing else.
+func fullSpool(bytes int) *collectpb.CollectorMessage {
+	m := window(0)
+	m.GetWindow().DirectBytes = uint64(bytes)
+	return m
+}
+
+func TestAFullSpoolIsInNobodysWayWhoDoesNotNeedIt(t *testing.T) {
+	h := start(t)
+	kafka := h.Route("kafka", "orders", record.LevelKafka, time.Minute)
+	h.must(2000)
+	h.hear(1, welcome(6500))
+	h.must(2000) // waits for the acknowledgement of the first, and takes most of what is left of the window
+	h.hear(1, fullSpool(6500))
+	if r := h.add(1); r != WindowClosed {
+		t.Errorf("a record for the spool is not refused: %v", r)
+	}
+	var first, second waiter
+	if r := h.addTo(kafka, 2000, &first); r != Taken {
+		t.Fatalf("a record that needs no spool is refused: %v", r)
+	}
+	h.wantBatches(1, 1, 2)
+	h.hear(1, ack(2))
+	first.want(t, Outcome{Level: record.LevelKafka})
+	if r := h.addTo(kafka, 7000, &second); r != Taken { // alone, though larger than the window
+		t.Errorf("a large one is refused: %v", r)
+	}
+	h.wantBatches(1, 1, 2, 3)
+	h.hear(1, window(1<<20))
+	h.hear(1, ack(1))
+	h.wantBatches(1, 1, 2, 3, 4)
+	h.hear(1, ack(4))
+	h.hear(1, ack(3))
+	second.want(t, Outcome{Level: record.LevelKafka})
+}
+
+func TestWhatIsToBeSentToASpoolTakesItsPartOfTheWindow(t *testing.T) {
+	h := start(t)
+	kafka := h.Route("kafka", "orders", record.LevelKafka, time.Minute)
+	h.must(1000)
+	h.hear(1, welcome(6000))
+	h.must(3500) // is sent when the first is acknowledged
+	var w waiter
+	if r := h.addTo(kafka, 2000, &w); r != WindowClosed {
+		t.Errorf("taken beside it: %v", r)
+	}
+	if r := h.addTo(kafka, 1000, &w); r != Taken {
+		t.Errorf("refused beside it: %v", r)
+	}
+}
+
 func TestDraining(t *testing.T) {
 	h := start(t)
 	h.must(100)
