@@ -126,6 +126,57 @@ func TestAFullDisk(t *testing.T) {
 	}
 }
 
+// TestAFullDiskIsNotInTheWayOfKafkaRoutes fills a collector's disk while Kafka is up.
+func TestAFullDiskIsNotInTheWayOfKafkaRoutes(t *testing.T) {
+	t.Parallel()
+	const largest = 2000
+	disk, minFree := smallDisk(t, 48*mebibyte, 16*mebibyte)
+	s := newStack(t, faultRoutes([]string{"passing"}), 1, "--spool", disk+"/spool", "--spool-max-bytes", "1GiB", "--spool-min-free",
+		strconv.Itoa(minFree))
+	loads := map[string]*traffic{}
+	flow := func(levels ...string) {
+		for _, l := range levels {
+			loads[l].flows(t, 50)
+		}
+	}
+	for _, l := range levels {
+		loads[l] = startTraffic(t, s.base, "/passing/"+l, 4, 10*time.Millisecond, largest)
+	}
+	flow(levels...)
+	const tooMuch = 4 * mebibyte // more than the spool can give back
+	var stat syscall.Statfs_t
+	if err := syscall.Statfs(disk, &stat); err != nil {
+		t.Fatal(err)
+	}
+	hog := disk + "/hog"
+	if err := os.WriteFile(hog, make([]byte, int(stat.Bavail)*int(stat.Bsize)-minFree+tooMuch), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the spool is full", func() bool { return s.stat("crowd.window_bytes") == 0 })
+	memory, synced := loads["memory"].count(), loads["disk"].count()
+	flow("kafka", "kafka")
+	if n, m := loads["memory"].count()-memory, loads["disk"].count()-synced; n+m > 0 {
+		t.Errorf("%d memory and %d disk requests were answered though the spool is full", n, m)
+	}
+	if err := os.Remove(hog); err != nil {
+		t.Fatal(err)
+	}
+	flow(levels...)
+	answers := map[string][]answer{}
+	for l, load := range loads {
+		answers[l] = load.end()
+	}
+	s.settled()
+	for l, all := range answers {
+		ok, shed, failed := tally(all)
+		o := verify(t, s.kafka, "passing-"+l, "/passing/"+l, all, largest)
+		t.Logf("%s: %d answered, %d shed, %d failed; %+v", l, ok, shed, failed, o)
+		if failed > 0 || o.unmarked > 0 || l == "kafka" && shed > 0 {
+			t.Errorf("%s: %d requests shed, %d failed, %d repeats are not marked", l, shed, failed, o.unmarked)
+		}
+	}
+}
+
 // smallDisk returns a directory on a file system of its own, of so many bytes. Where none may be mounted it is on one that
 // is larger, and what must stay free is raised by as much.
 func smallDisk(t testing.TB, size, minFree int) (dir string, _ int) {

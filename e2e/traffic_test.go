@@ -64,6 +64,13 @@ func (tr *traffic) note(id int, a answer) {
 	tr.more = make(chan struct{})
 }
 
+// count returns how many requests have been answered with 200.
+func (tr *traffic) count() int {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.answered
+}
+
 // flows waits until so many more requests have been answered with 200.
 func (tr *traffic) flows(t testing.TB, requests int) {
 	t.Helper()

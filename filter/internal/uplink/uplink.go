@@ -476,8 +476,7 @@ func (u *Uplink) Close() {
 // HeldBytes returns what counts against MaxBufferBytes.
 func (u *Uplink) HeldBytes() int { return u.reserved + u.stored }
 
-// WindowBytes returns what the collectors take at the moment of what their spools are to take, on all streams that batches
-// go to.
+// WindowBytes returns what the collectors take at the moment, on all streams that batches go to. Direct lanes may have more.
 func (u *Uplink) WindowBytes() int {
 	bytes := 0
 	for _, s := range u.streams {
