@@ -7,6 +7,8 @@
 package main
 
 import (
+	"runtime/debug"
+
 	"github.com/marceloboeira/crowd/filter/internal/abi"
 	"github.com/marceloboeira/crowd/filter/internal/plugin"
 )
@@ -14,6 +16,11 @@ import (
 // A reactor module has no main: the host calls its exports after initialization.
 func main() {}
 
+// memoryLimit has Go collect garbage before there is more, in bytes: it ends with the VM, and all that this holds, where it
+// gets no more, which is at 1 GiB in Envoy.
+const memoryLimit = 768 << 20
+
 func init() {
+	debug.SetMemoryLimit(memoryLimit)
 	abi.Run(plugin.NewVM())
 }

@@ -100,6 +100,11 @@ func (b *Batch) Reset() {
 	b.buf, b.records = b.buf[:0], 0
 }
 
+// Clone returns the same batch in new memory, as little as a batch may have.
+func (b *Batch) Clone() Batch {
+	return Batch{append(make([]byte, 0, max(len(b.buf), firstBuffer)), b.buf...), b.records}
+}
+
 // Cap returns the bytes of memory that the batch keeps.
 func (b *Batch) Cap() int { return cap(b.buf) }
 

@@ -85,7 +85,7 @@ func CompileJSON(data []byte) (Config, *Table, error) {
 func (c Config) compile() *Table {
 	t := &Table{uplink: c.Uplink.withDefaults(), rules: make([]Rule, len(c.Routes))}
 	defaults := c.withDefaults()
-	shared := sharing{texts: map[string]Text{}, recorded: compileRecorded(RecordHeaders{})}
+	shared := sharing{texts: map[string]Text{}, regexes: regexes{}, recorded: compileRecorded(RecordHeaders{})}
 	for i, route := range c.Routes {
 		rule, err := shared.compileRule(i, route.Name, route.Match, route.over(defaults))
 		if err != nil {
@@ -105,7 +105,8 @@ func (t *Table) Uplink() Uplink {
 // sharing keeps what thousands of routes have in common, most often by default, from being there thousands of times: the
 // filter's garbage collector looks at all of a table again and again.
 type sharing struct {
-	texts map[string]Text
+	texts   map[string]Text
+	regexes regexes
 	// headers are those of the last route, and recorded what came of them.
 	headers  RecordHeaders
 	recorded recorded
@@ -163,16 +164,16 @@ func (s *sharing) compileRule(number int, name string, m Match, p Policy) (rule 
 		}
 		rule.Headers = append(rule.Headers, TextHeader{strings.ToLower(h.Name), value})
 	}
-	if rule.path, err = compilePath(m); err != nil {
+	if rule.path, err = compilePath(m, s.regexes); err != nil {
 		return Rule{}, err
 	}
 	if rule.hosts, err = compileHosts(m.Hosts); err != nil {
 		return Rule{}, err
 	}
-	if rule.headers, err = compileConditions(m.Headers, strings.ToLower); err != nil {
+	if rule.headers, err = s.compileConditions(m.Headers, strings.ToLower); err != nil {
 		return Rule{}, err
 	}
-	if rule.params, err = compileConditions(m.QueryParameters, strings.Clone); err != nil {
+	if rule.params, err = s.compileConditions(m.QueryParameters, strings.Clone); err != nil {
 		return Rule{}, err
 	}
 	rule.key, err = parseKey(p.Key)
@@ -194,14 +195,14 @@ func compileHosts(hosts []string) (patterns []hostPattern, err error) {
 	return patterns, nil
 }
 
-func compilePath(m Match) (p pathCondition, err error) {
+func compilePath(m Match, all regexes) (p pathCondition, err error) {
 	switch {
 	case m.PathTemplate != "":
 		p.written = m.PathTemplate
 		p.template, err = parseTemplate(m.PathTemplate)
 	case m.SafeRegex != "":
 		p.written = m.SafeRegex
-		p.regex, err = compileRegex(m.SafeRegex)
+		p.regex, err = all.compile(m.SafeRegex)
 	default:
 		p.exact, p.prefix = m.Path, m.Prefix
 	}

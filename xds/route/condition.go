@@ -24,7 +24,7 @@ const (
 	valueRegex
 )
 
-func compileConditions(matches []ValueMatch, spelling func(string) string) ([]condition, error) {
+func (s *sharing) compileConditions(matches []ValueMatch, spelling func(string) string) ([]condition, error) {
 	var all []condition
 	for _, m := range matches {
 		c := condition{name: spelling(m.Name)}
@@ -34,7 +34,7 @@ func compileConditions(matches []ValueMatch, spelling func(string) string) ([]co
 		case m.Prefix != nil:
 			c.kind, c.text = valuePrefix, *m.Prefix
 		case m.SafeRegex != nil:
-			regex, err := compileRegex(*m.SafeRegex)
+			regex, err := s.regexes.compile(*m.SafeRegex)
 			if err != nil {
 				return nil, err
 			}

@@ -40,7 +40,8 @@ func joinErrors(found []FieldError) error {
 type report struct {
 	paths
 	errs         []FieldError
-	instructions int // of the regexes so far
+	regexes      regexes // so far, ...
+	instructions int     // ... and of how many
 }
 
 func (r *report) addf(path, format string, args ...any) {

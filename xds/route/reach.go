@@ -18,9 +18,9 @@ type Reach struct {
 
 // Reach returns the document's reach. The document must be valid.
 func (c Config) Reach() Reach {
-	paths, prefixes := map[string]bool{}, map[string]bool{}
+	paths, prefixes, compiled := map[string]bool{}, map[string]bool{}, regexes{}
 	for i, route := range c.Routes {
-		path, err := compilePath(route.Match)
+		path, err := compilePath(route.Match, compiled)
 		if err != nil {
 			panic(fmt.Sprintf("BUG: reach of a document in which routes[%d] is invalid: %v", i, err))
 		}

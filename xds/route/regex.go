@@ -12,7 +12,8 @@ const (
 	// maxRegexProgram bounds the compiled form, in instructions: matching costs at most their number for each
 	// byte of the path.
 	maxRegexProgram = 5000
-	// maxRegexPrograms bounds those of a document together: compiled, each instruction takes about 100 bytes.
+	// maxRegexPrograms bounds those of a document together, each expression once: compiled, each instruction takes about 100
+	// bytes.
 	maxRegexPrograms = 1_000_000
 )
 
@@ -52,6 +53,20 @@ func compileRegex(expr string) (*regex, error) {
 		return nil, fmt.Errorf("is not a regular expression: %w (allowed: RE2 syntax)", err)
 	}
 	return &regex{compiled, literalPrefix(program), len(program.Inst)}, nil
+}
+
+// regexes are those that are compiled, by their expressions: thousands of routes may have the same one.
+type regexes map[string]*regex
+
+func (all regexes) compile(expr string) (*regex, error) {
+	if r, ok := all[expr]; ok {
+		return r, nil
+	}
+	r, err := compileRegex(expr)
+	if err == nil {
+		all[expr] = r
+	}
+	return r, err
 }
 
 // literalPrefix returns what every text begins with that matches as a whole. A ^ in front, which says nothing there,

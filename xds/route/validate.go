@@ -11,7 +11,9 @@ const (
 	maxNameLength  = 64
 	maxTopicLength = 249 // Kafka's bound (org.apache.kafka.common.internals.Topic)
 
-	maxMaxBufferBytes = Size(256 << 20) // Envoy gives a VM 1 GiB, and Go's heap may be twice what it holds
+	// MaxMaxBufferBytes bounds Uplink.MaxBufferBytes, and in the filter those of all documents of a worker together: Envoy gives
+	// a VM 1 GiB, and Go's heap may be twice what it holds.
+	MaxMaxBufferBytes = Size(256 << 20)
 	// maxMaxBatchBytes keeps every batch below the largest message of the stream, as MaxMaxBody does records.
 	maxMaxBatchBytes = MaxMaxBody
 	// recordOverhead is room for a record's headers and framing beside its body.
@@ -69,7 +71,7 @@ func (u Uplink) validate(r *report, path string) {
 		r.addf(r.field(path, "streams"), "is %d (allowed: 1 to %d)", u.Streams, maxStreams)
 	}
 	r.add(r.field(path, "spool"), checkSpool(u.Spool))
-	validateSize(r, r.field(path, "max_buffer_bytes"), u.MaxBufferBytes, maxMaxBufferBytes)
+	validateSize(r, r.field(path, "max_buffer_bytes"), u.MaxBufferBytes, MaxMaxBufferBytes)
 	validateSize(r, r.field(path, "max_batch_bytes"), u.MaxBatchBytes, maxMaxBatchBytes)
 	if full := u.withDefaults(); full.MaxBatchBytes > full.MaxBufferBytes {
 		r.addf(r.field(path, "max_batch_bytes"), "is %s, more than max_buffer_bytes (allowed: at most %s)", full.MaxBatchBytes, full.MaxBufferBytes)
@@ -368,9 +370,16 @@ func (r *report) checkRegex(path, expr string) {
 	if r.instructions > maxRegexPrograms {
 		return
 	}
-	compiled, err := compileRegex(expr)
+	if r.regexes == nil {
+		r.regexes = regexes{}
+	}
+	known := len(r.regexes)
+	compiled, err := r.regexes.compile(expr)
 	if err != nil {
 		r.add(path, err)
+		return
+	}
+	if len(r.regexes) == known {
 		return
 	}
 	if r.instructions += compiled.instructions; r.instructions > maxRegexPrograms {

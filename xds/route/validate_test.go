@@ -64,15 +64,21 @@ func TestValidateBounds(t *testing.T) {
 		"most regexes": {func(c *Config, _ *Route) {
 			c.Routes = slices.Repeat(c.Routes, 334)
 			for i := range c.Routes { // of 2,990 instructions
-				c.Routes[i].Name, c.Routes[i].Match = fmt.Sprint(i), Match{SafeRegex: "/(a{1000})(b{1000})(c{983})"}
+				c.Routes[i].Name, c.Routes[i].Match = fmt.Sprint(i), Match{SafeRegex: "/(a{1000})(b{1000})(c{980})" + fmt.Sprint(100+i)}
 			}
 		}, nil},
 		"more regexes": {func(c *Config, _ *Route) {
 			c.Routes = slices.Repeat(c.Routes, 1000)
 			for i := range c.Routes {
-				c.Routes[i].Name, c.Routes[i].Match = fmt.Sprint(i), Match{SafeRegex: "/(a{1000})(b{1000})(c{983})"}
+				c.Routes[i].Name, c.Routes[i].Match = fmt.Sprint(i), Match{SafeRegex: "/(a{1000})(b{1000})(c{980})" + fmt.Sprint(100+i)}
 			}
 		}, []string{"routes[334].match.safe_regex"}},
+		"one regex again and again": {func(c *Config, _ *Route) {
+			c.Routes = slices.Repeat(c.Routes, 1000)
+			for i := range c.Routes {
+				c.Routes[i].Name, c.Routes[i].Match = fmt.Sprint(i), Match{SafeRegex: "/(a{1000})(b{1000})(c{983})"}
+			}
+		}, nil},
 		"status 299":           {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 299} }, nil},
 		"status 300":           {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 300} }, []string{"routes[0].answer.status"}},
 		"204 with the default": {func(_ *Config, r *Route) { r.Answer = &Answer{Status: 204} }, []string{"routes[0].answer"}},

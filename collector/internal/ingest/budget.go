@@ -72,16 +72,17 @@ func (a *account) load() load {
 	return load{budget: b.limit, inFlight: b.inFlight, own: a.own, left: b.left, streams: max(len(b.streams), 1)}
 }
 
-// window returns the stream's present windows (see load), where there is so much room on disk, and the topics that may take
-// nothing more.
-func (a *account) window(disk int64) (bytes, direct int64, closed []string) {
+// window returns the stream's present terms (see load), where there is so much room on disk, less the topics that may take
+// nothing more, which it returns as well.
+func (a *account) window(disk int64) (t terms, closed []string) {
 	b := a.budget
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	l := a.load()
 	l.disk = disk
-	bytes, direct = l.window()
-	return bytes, direct, b.closed
+	t.own = a.own
+	t.bytes, t.direct = l.window()
+	return t, b.closed
 }
 
 // admit waits until the stream may read; it returns false when ctx is done first.

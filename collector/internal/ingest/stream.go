@@ -143,14 +143,13 @@ var (
 
 // terms returns what the uplink may send now.
 func (st *stream) terms() terms {
-	var t terms
-	var disk, memory []string
+	var disk []string
 	free, passing := int64(unlimited), all
 	if st.server.spool != nil {
 		free, disk = st.server.spool.Room()
 		passing = direct
 	}
-	t.bytes, t.direct, memory = st.account.window(free)
+	t, memory := st.account.window(free)
 	t.closed = closedTopics(memory, disk, passing, spooled)
 	return t
 }

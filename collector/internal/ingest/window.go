@@ -75,20 +75,21 @@ func (l load) mayRead() bool {
 type terms struct {
 	bytes  int64
 	direct int64 // bytes for batches that pass the spool by; not less
+	own    int64 // bytes of that in use
 	closed []record.ClosedTopic
 }
 
-// worthSending says whether the terms have changed enough from what the uplink was told: a window by an eighth, or
-// to or from zero, or the closed topics.
+// worthSending says whether the terms have changed enough from what the uplink was told: a window by an eighth of what it left
+// free, or to or from zero, or the closed topics.
 func (t terms) worthSending(told terms) bool {
-	return differs(told.bytes, t.bytes) || differs(told.direct, t.direct) || !slices.Equal(t.closed, told.closed)
+	return differs(told.bytes, t.bytes, told.own) || differs(told.direct, t.direct, told.own) || !slices.Equal(t.closed, told.closed)
 }
 
-func differs(told, now int64) bool {
+func differs(told, now, used int64) bool {
 	if told == 0 || now == 0 {
 		return told != now
 	}
-	return max(told-now, now-told) >= max(told/8, 1)
+	return max(told-now, now-told) >= max((told-used)/8, 1)
 }
 
 func (t terms) message() *collectpb.CollectorMessage {

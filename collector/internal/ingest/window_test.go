@@ -66,6 +66,9 @@ func TestWorthSending(t *testing.T) {
 			t.Errorf("told %d, now %d for what needs no disk: %v, want %v", c.told, c.now, got, c.want)
 		}
 	}
+	if told := (terms{bytes: 1_070_000, direct: 4 << 20, own: 1_000_000}); !(terms{bytes: 1_090_000, direct: 4 << 20}).worthSending(told) {
+		t.Error("what a stream adds is kept from it where it has much and little is free")
+	}
 	a, b := record.ClosedTopic{Topic: "a", Level: record.LevelKafka}, record.ClosedTopic{Topic: "a", Level: record.LevelDisk}
 	for _, c := range []struct {
 		told, now []record.ClosedTopic
@@ -74,7 +77,7 @@ func TestWorthSending(t *testing.T) {
 		{nil, nil, false}, {nil, []record.ClosedTopic{a}, true}, {[]record.ClosedTopic{a}, nil, true},
 		{[]record.ClosedTopic{a}, []record.ClosedTopic{a}, false}, {[]record.ClosedTopic{a}, []record.ClosedTopic{b}, true},
 	} {
-		if got := (terms{800, 800, c.now}).worthSending(terms{800, 800, c.told}); got != c.want {
+		if got := (terms{closed: c.now}).worthSending(terms{closed: c.told}); got != c.want {
 			t.Errorf("told %v, now %v: %v, want %v", c.told, c.now, got, c.want)
 		}
 	}
@@ -148,8 +151,8 @@ func TestInFlightNeverExceedsTheBudgetByMoreThanAMessageAStream(t *testing.T) {
 				t.Logf("%d in flight without the last messages, budget %d", b.total()-last, b.limit)
 				return false
 			}
-			if w, _, _ := s.window(unlimited); b.total() < b.limit && w <= 0 {
-				t.Logf("room for %d and the window is %d", b.limit-b.total(), w)
+			if w, _ := s.window(unlimited); b.total() < b.limit && w.bytes <= 0 {
+				t.Logf("room for %d and the window is %d", b.limit-b.total(), w.bytes)
 				return false
 			}
 		}
@@ -195,8 +198,8 @@ func TestAnUplinkThatIgnoresItsWindowLeavesA33rd(t *testing.T) {
 	if free := limit - b.total(); free > limit/33 || free < limit/33-each {
 		t.Errorf("%d bytes are free, want %d", free, limit/33)
 	}
-	if w, _, _ := other.window(unlimited); w < limit/33/4-each {
-		t.Errorf("the other one's window is %d", w)
+	if w, _ := other.window(unlimited); w.bytes < limit/33/4-each {
+		t.Errorf("the other one's window is %d", w.bytes)
 	}
 }
 
@@ -225,8 +228,9 @@ func newCrowd(limit int64, streams int) *crowd {
 // offer has a stream send a batch, if it may; the batch is never stored.
 func (c *crowd) offer(s *obedient, topic string, bytes int64) bool {
 	if s.stale {
-		window, _, closed := s.account.window(unlimited)
-		s.told, s.stale = terms{window, window, closedTopics(closed, nil, []record.Level{record.LevelKafka}, nil)}, false
+		t, closed := s.account.window(unlimited)
+		t.closed = closedTopics(closed, nil, []record.Level{record.LevelKafka}, nil)
+		s.told, s.stale = t, false
 	}
 	if slices.Contains(s.told.closed, record.ClosedTopic{Topic: topic, Level: record.LevelKafka}) ||
 		s.account.own+bytes > s.told.bytes || !s.account.load().mayRead() {
@@ -293,8 +297,8 @@ func TestWhatWasUnderWayWhenATopicWasClosedLeavesASixth(t *testing.T) {
 			}
 			var under []burst
 			for _, s := range c.streams {
-				window, _, topics := s.account.window(unlimited)
-				under = append(under, burst{s, window - s.account.own})
+				window, topics := s.account.window(unlimited)
+				under = append(under, burst{s, window.bytes - window.own})
 				closed = closed || len(topics) > 0
 			}
 			if closed {
@@ -318,7 +322,7 @@ func TestTopicsCloseAtTheirShareAndOpenBelowIt(t *testing.T) {
 	b.open(func() {})
 	expect := func(want ...string) {
 		t.Helper()
-		if _, _, closed := a.window(unlimited); !slices.Equal(closed, want) {
+		if _, closed := a.window(unlimited); !slices.Equal(closed, want) {
 			t.Errorf("closed are %q, want %q; %d bytes used", closed, want, b.total())
 		}
 	}

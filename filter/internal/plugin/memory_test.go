@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/marceloboeira/crowd/collector/record"
+	"github.com/marceloboeira/crowd/filter/internal/uplink"
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // manyRoutes is a document of so many routes, which differs from one to the next.
@@ -40,6 +42,32 @@ func TestMemoryStaysFlatOverChangesOfTheConfiguration(t *testing.T) {
 	}
 }
 
+// TestLargeExpressionsLeaveTheVMAlive changes a document whose expressions make far more garbage than table while they are
+// compiled, beside the tables of before.
+func TestLargeExpressionsLeaveTheVMAlive(t *testing.T) {
+	const routes, changes, most = 330, 4, 800 // MiB, which is main.memoryLimit and what is no heap
+	document := func(version int) string {
+		var b strings.Builder
+		b.WriteString(`{"routes": [{"name": "leads", "match": {"path": "/leads"}, "topic": "leads"}`)
+		for i := range routes {
+			fmt.Fprintf(&b, `, {"name": "route-%d", "match": {"safe_regex": "/%d/%d/(a{1000})(b{1000})(c{900})"}, "topic": "items"}`, i, version, i)
+		}
+		b.WriteString("]}")
+		return b.String()
+	}
+	c := newCompiled(t, document(0), map[string]string{"plugin_name": "crowd"})
+	for change := range changes {
+		c.configure(c.plugin+1000, document(change+1))
+		t.Logf("%d MiB after change %d", c.mod.Memory().Size()>>20, change)
+	}
+	if size := c.mod.Memory().Size() >> 20; size > most {
+		t.Errorf("%d MiB, want at most %d", size, most)
+	}
+	if id := c.post("/leads", []byte("x")); c.GetSentLocalResponse(id) == nil {
+		t.Error("a request is not answered: the document is not valid")
+	}
+}
+
 // TestMemoryOfWhatIsGivenUp has many clients go on sending what was refused after its first chunk, and others wait for an
 // answer: what was lent to their requests, and what those have given up, must go.
 func TestMemoryOfWhatIsGivenUp(t *testing.T) {
@@ -64,6 +92,30 @@ func TestMemoryOfWhatIsGivenUp(t *testing.T) {
 				t.Errorf("%d MiB, want at most %d", size, most)
 			}
 		})
+	}
+}
+
+// TestFiltersShareTheBuffer has two filters in one VM, each with the largest buffer.
+func TestFiltersShareTheBuffer(t *testing.T) {
+	largest := fmt.Sprintf(`{"uplink": {"cluster": "collectors", "max_buffer_bytes": %d}, "routes": []}`, route.MaxMaxBufferBytes)
+	vm := newEmulated(t, largest).proxy.(native).vm
+	alone := vm.links[0].uplink
+	if got := alone.Reserve(int(route.MaxMaxBufferBytes)); got != uplink.Taken {
+		t.Fatalf("the only filter is refused its buffer: %v", got)
+	}
+	alone.Release(int(route.MaxMaxBufferBytes))
+	_, table, err := route.CompileJSON([]byte(largest))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := vm.NewPluginContext(2).(*plugin)
+	other.name = "other"
+	vm.plugins = append(vm.plugins, other)
+	other.use(table)
+	for _, l := range vm.links {
+		if half := int(route.MaxMaxBufferBytes / 2); l.uplink.Reserve(half) != uplink.Taken || l.uplink.Reserve(1) != uplink.BufferFull {
+			t.Errorf("filter %q does not have half of what one may have", l.name)
+		}
 	}
 }
 

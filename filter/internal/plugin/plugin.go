@@ -103,8 +103,9 @@ func (p *plugin) setTicks(milliseconds uint32) {
 
 // readTable returns the configuration as it came, as it was read and compiled, the latter nil where there is an error.
 //
-// What the one before has left is collected first, and nothing meanwhile: the worker stands still, and a collector would take
-// a quarter of the time, although there is little garbage before the whole document has been read.
+// What the one before has left is collected first, and nothing meanwhile, unless the VM's memory gets scarce: the worker stands
+// still, and a collector would take a quarter of the time, although there is most often little garbage before the whole document
+// has been read.
 func readTable() (raw []byte, config route.Config, table *route.Table, err error) {
 	runtime.GC()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
@@ -191,11 +192,12 @@ func (p *plugin) OnPluginDone() bool {
 // end is called in p's own context.
 func (p *plugin) end() {
 	p.setTicks(0)
+	abi.Handle(p.id, nil)
 	p.forget()
 }
 
+// forget lets go of what p has. A tick, if one comes, still ends it.
 func (p *plugin) forget() {
-	abi.Handle(p.id, nil)
 	p.ended, p.link, p.table, p.routes = true, nil, nil, nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/marceloboeira/crowd/collector/record"
 	"github.com/marceloboeira/crowd/filter/internal/uplink"
+	"github.com/marceloboeira/crowd/xds/route"
 )
 
 // VM is the Wasm VM: what outlives a version of the configuration.
@@ -138,7 +139,7 @@ func (v *VM) newLink(p *plugin) *link {
 }
 
 // tick drives the uplinks whose streams p opens, and sees to contexts that Envoy has destroyed while they waited for
-// their end (their ticks, if any, reach nobody).
+// their end, or whose ticks are late.
 func (v *VM) tick(p *plugin) {
 	if v.woken { // by a context that is gone, perhaps: Envoy destroys some without a word
 		v.wakeIn(p)
@@ -161,11 +162,13 @@ func (v *VM) tick(p *plugin) {
 }
 
 // limit gives uplinks the limits of their newest users. Those of present configurations make room for what others still
-// hold, as they share the VM's memory.
+// hold, and several filters for each other, as they share the VM's memory.
 func (v *VM) limit() {
-	left := 0
+	left, most := 0, 0
 	for _, l := range v.links {
-		if !l.present() {
+		if l.present() {
+			most += l.heir().limits.MaxBufferBytes
+		} else {
 			left += l.uplink.HeldBytes()
 		}
 	}
@@ -176,6 +179,9 @@ func (v *VM) limit() {
 		}
 		limits := heir.limits
 		if l.present() {
+			if most > int(route.MaxMaxBufferBytes) {
+				limits.MaxBufferBytes = limits.MaxBufferBytes * int(route.MaxMaxBufferBytes) / most
+			}
 			limits.MaxBufferBytes = max(0, limits.MaxBufferBytes-left)
 		}
 		l.uplink.SetLimits(limits)

@@ -18,6 +18,14 @@ type laneKey struct {
 	direct bool // only Kafka settles them
 }
 
+// class is an index of what there is two of, for direct lanes and others.
+func (k laneKey) class() int {
+	if k.direct {
+		return 1
+	}
+	return 0
+}
+
 // lane holds the records of one topic and class that are not on a stream.
 type lane struct {
 	laneKey
@@ -59,7 +67,7 @@ func (b *batch) Len() int {
 	return b.Batch.Len()
 }
 
-// leastCost is what a batch costs however small it is: its buffer begins with so many bytes.
+// leastCost is what a batch costs however small it is: new memory for one has so many bytes.
 const leastCost = 4 << 10
 
 // maxCost bounds what n more bytes cost in the lane.

@@ -66,6 +66,6 @@ func (u *Uplink) tickReport() {
 	if !due || !u.reportDue || u.reports.inflight+len(u.reports.queue) > 0 {
 		return
 	}
-	u.reports.queue = append(u.reports.queue, &batch{Batch: u.spareBatch(), lane: u.reports})
+	u.reports.queue = append(u.reports.queue, &batch{Batch: u.spareBatch(u.changedBytes), lane: u.reports})
 	u.activate(u.reports)
 }

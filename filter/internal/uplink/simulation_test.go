@@ -358,6 +358,9 @@ func (w *world) step() error {
 	}
 	if w.now%(100*time.Millisecond) == 0 {
 		w.uplink.Tick(w.now)
+		if memory, held := w.uplink.memory(), w.uplink.HeldBytes(); memory > maxCap*held {
+			return fmt.Errorf("batches have %d bytes of memory, and %d count as held", memory, held)
+		}
 		for c := range w.waiting {
 			if w.now > c.until+200*time.Millisecond {
 				return fmt.Errorf("record %v: a client waits %v too long", c.id, w.now-c.until)
@@ -368,6 +371,27 @@ func (w *world) step() error {
 		return fmt.Errorf("%d bytes held, more than %d", held, w.uplink.config.MaxBufferBytes)
 	}
 	return w.err
+}
+
+// memory is what batches have, but for the report that there may be.
+func (u *Uplink) memory() (bytes int) {
+	count := func(b *batch) {
+		if b != nil && b.lane != u.reports {
+			bytes += b.Cap()
+		}
+	}
+	for _, l := range u.lanes {
+		count(l.pending)
+		for _, b := range l.queue {
+			count(b)
+		}
+	}
+	for _, s := range u.streams {
+		for _, b := range s.inflight {
+			count(b)
+		}
+	}
+	return bytes
 }
 
 func simulate(seed uint64) error {

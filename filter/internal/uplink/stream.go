@@ -43,15 +43,15 @@ type stream struct {
 	inflight []*batch
 	bytes    int           // of inflight
 	direct   int           // bytes of those of direct lanes
-	beyond   *batch        // the one of inflight that went beyond its window, if any did
+	beyond   [2]*batch     // those of inflight that went beyond their windows, one of each class
 	silent   time.Duration // since the collector was last heard
 }
 
 // serves reports whether batches go to the stream.
 func (s *stream) serves() bool { return s.welcome && !s.leaving }
 
-// fits reports whether size bytes of a lane may be sent now. One batch at a time may go beyond the window: a large one
-// might never find it empty enough.
+// fits reports whether size bytes of a lane may be sent now. One batch of each class at a time may go beyond its window: a
+// large one might never find it empty enough.
 func (s *stream) fits(l *lane, size int) bool {
 	switch {
 	case !s.serves():
@@ -73,14 +73,14 @@ func (s *stream) windowOf(l *lane) int {
 }
 
 // takesOne reports whether a batch of any size may go beyond the lane's window.
-func (s *stream) takesOne(l *lane) bool { return s.bytes < s.windowOf(l) && s.beyond == nil }
+func (s *stream) takesOne(l *lane) bool { return s.bytes < s.windowOf(l) && s.beyond[l.class()] == nil }
 
 // carry notes a batch that is sent.
 func (s *stream) carry(b *batch) {
 	s.inflight = append(s.inflight, b)
 	s.count(b, b.Len())
-	if s.bytes > s.windowOf(b.lane) && s.beyond == nil {
-		s.beyond = b
+	if beyond := &s.beyond[b.lane.class()]; s.bytes > s.windowOf(b.lane) && *beyond == nil {
+		*beyond = b
 	}
 }
 
@@ -88,8 +88,8 @@ func (s *stream) carry(b *batch) {
 func (s *stream) drop(b *batch) {
 	s.inflight = slices.DeleteFunc(s.inflight, func(other *batch) bool { return other == b })
 	s.count(b, -b.Len())
-	if s.beyond == b {
-		s.beyond = nil
+	if beyond := &s.beyond[b.lane.class()]; *beyond == b {
+		*beyond = nil
 	}
 }
 

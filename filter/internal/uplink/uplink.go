@@ -206,6 +206,7 @@ func (u *Uplink) add(route *Route, r record.Parts, waiter Waiter) Refusal {
 	size := record.Size(r)
 	l := route.lane
 	if l.pending.Records() > 0 && l.pending.Len()+size > u.config.MaxBatchBytes {
+		u.trim(l.pending)
 		l.seal()
 	}
 	most := size + record.BatchOverhead + route.size()
@@ -217,7 +218,7 @@ func (u *Uplink) add(route *Route, r record.Parts, waiter Waiter) Refusal {
 		return refusal
 	}
 	if l.pending == nil {
-		l.pending = &batch{Batch: u.spareBatch(), lane: l}
+		l.pending = &batch{Batch: u.spareBatch(most), lane: l}
 	}
 	l.pending.Add(r)
 	if waiter == nil {
@@ -360,6 +361,7 @@ func (u *Uplink) send(s *stream, b *batch) {
 	if len(u.unsettled) > 2*u.unsettles+64 { // one that is stuck must not keep all that came after it
 		u.unsettled = slices.DeleteFunc(u.unsettled, func(b *batch) bool { return b.settled })
 	}
+	u.trim(b)
 	message := b.Message(record.Head{
 		Sequence: b.sequence, Redelivered: redelivered, SettledBelow: u.unsettled[0].sequence,
 	})
@@ -409,8 +411,11 @@ func (u *Uplink) settle(b *batch, ack *record.Ack) {
 	b.Batch, b.waiting = record.Batch{}, nil
 }
 
-// maxSpare bounds the bytes of memory that are kept beyond what is held.
-const maxSpare = 2 << 20
+// maxSpare bounds the bytes of memory that are kept beyond what is held, and usualSpare is what most batches need.
+const (
+	maxSpare   = 2 << 20
+	usualSpare = 64 << 10
+)
 
 func (u *Uplink) recycle(b record.Batch) {
 	if u.spared+b.Cap() <= maxSpare {
@@ -420,12 +425,29 @@ func (u *Uplink) recycle(b record.Batch) {
 	}
 }
 
-func (u *Uplink) spareBatch() (b record.Batch) {
-	if n := len(u.spare); n > 0 {
-		b, u.spare = u.spare[n-1], u.spare[:n-1]
-		u.spared -= b.Cap()
+// spareBatch returns an empty batch for so many bytes or more.
+func (u *Uplink) spareBatch(bytes int) (b record.Batch) {
+	for i := len(u.spare) - 1; i >= 0; i-- {
+		if u.spare[i].Cap() <= max(2*bytes, usualSpare) {
+			b = u.spare[i]
+			u.spare = slices.Delete(u.spare, i, i+1)
+			u.spared -= b.Cap()
+			break
+		}
 	}
 	return b
+}
+
+// maxCap is how many times what a batch costs its memory may be while it is kept: only the former is accounted for.
+const maxCap = 4
+
+// trim has a batch let go of memory that it has no use for.
+func (u *Uplink) trim(b *batch) {
+	if b.Cap() > maxCap*max(b.Len(), leastCost) {
+		large := b.Batch
+		b.Batch = large.Clone()
+		u.recycle(large)
+	}
 }
 
 // longestTick keeps a worker that was stopped for a while from blaming its collectors for the silence.
@@ -443,6 +465,9 @@ func (u *Uplink) Tick(now time.Duration) {
 			}
 		}
 		for _, l := range u.active {
+			if l.pending.Records() > 0 {
+				u.trim(l.pending)
+			}
 			// Even while something is in flight: it may take long to be acknowledged.
 			if l.pending.Records() > 0 && l.aged && l.inflight < maxAged && len(l.queue) == 0 {
 				l.seal()

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -332,6 +333,57 @@ func TestAFullSpoolIsInNobodysWayWhoDoesNotNeedIt(t *testing.T) {
 	h.hear(1, ack(4))
 	h.hear(1, ack(3))
 	second.want(t, Outcome{Level: record.LevelKafka})
+}
+
+// A batch that went beyond its window waits for room in the spool.
+func TestALargeBatchThatWaitsForASpoolIsInNobodysWay(t *testing.T) {
+	h := start(t)
+	kafka := h.Route("kafka", "orders", record.LevelKafka, time.Minute)
+	h.must(1)
+	h.hear(1, welcome(64<<10))
+	h.hear(1, ack(1))
+	h.must(100_000)
+	h.wantBatches(1, 1, 2)
+	h.hear(1, fullSpool(101_000+64<<10))
+	for sequence := 3; sequence < 6; sequence++ {
+		var w waiter
+		if r := h.addTo(kafka, 70_000, &w); r != Taken {
+			t.Fatalf("a large record that needs no spool is refused: %v", r)
+		}
+		h.hear(1, ack(sequence))
+		w.want(t, Outcome{Level: record.LevelKafka})
+	}
+}
+
+// Large records flow, and their memory is used again for small ones of topics that are stuck.
+func TestSmallBatchesThatWaitHaveLittleMemory(t *testing.T) {
+	c := config()
+	c.MaxBufferBytes, c.MaxBatchBytes = 64<<20, 256<<10
+	h := startWith(t, c)
+	h.must(1)
+	h.hear(1, welcome(1<<30))
+	h.hear(1, ack(1))
+	now, sent := time.Duration(0), 0
+	for i := range 100 {
+		stuck := h.Route(fmt.Sprint(i), fmt.Sprint(i), record.LevelKafka, time.Hour)
+		for range 3 {
+			h.must(1_000_000)
+			for _, m := range h.host.sent[1][1+sent:] {
+				h.hear(1, ack(int(m.Batch.Sequence)))
+			}
+			if r := h.addTo(stuck, 10, &waiter{}); r != Taken {
+				t.Fatal(r)
+			}
+			sent = len(h.host.sent[1]) - 1
+			for range 2 {
+				now += 100 * time.Millisecond
+				h.Tick(now)
+			}
+		}
+	}
+	if memory, held := h.memory(), h.HeldBytes(); memory > maxCap*held || held < 100*leastCost {
+		t.Errorf("batches have %d bytes of memory, and %d count as held", memory, held)
+	}
 }
 
 func TestWhatIsToBeSentToASpoolTakesItsPartOfTheWindow(t *testing.T) {

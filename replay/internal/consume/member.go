@@ -232,7 +232,7 @@ func (m *member) awaitTopics(ctx context.Context, missing []string, end context.
 func (m *member) Setup(s sarama.ConsumerGroupSession) error {
 	m.commits.begin(s, m.end)
 	m.joined.Store(true)
-	if m.config.Since.IsZero() {
+	if m.config.Since.IsZero() || m.config.FromDeadLetter { // of dead letters what is older stays for another run
 		return nil
 	}
 	return m.beginSince(s)

@@ -38,10 +38,13 @@ func (c *Consumer) message(m *sarama.ConsumerMessage) (*flow.Message, fate) {
 	if c.config.FromDeadLetter {
 		failure, _ := record.FailureFromKafka(message.Headers)
 		switch {
-		case failure.Group != "" && failure.Group != c.config.Group, failure.Class == flow.ClassMalformed:
+		case failure.Group != "" && failure.Group != c.config.Group:
 			return nil, passed
 		case !slices.Contains(c.config.Topics, failure.Topic):
 			return nil, left
+		case message.Unreadable != "": // not what is malformed for other reasons: another configuration may make a request of it
+			c.config.Log.Warn("a dead letter is no request: it is passed over", "at", placeOf(m), "offset", m.Offset, "reason", message.Unreadable)
+			return nil, passed
 		case failure.StoredAt != "":
 			c.config.Log.Warn("a dead letter has no body, as it was too large for the dead-letter topic: it is passed over; "+
 				"the whole record is where stored_at says", "id", message.Record.ID, "at", placeOf(m), "offset", m.Offset,

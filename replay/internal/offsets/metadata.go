@@ -14,18 +14,19 @@ const MaxMetadata = 4096
 
 // Metadata is this text, whose digit is the version, and bits in unpadded URL-safe base64:
 //
-//	crowd1: │ not done │ done │ not done │ done │ … │ zeros to the end of the byte
+//	crowd2: │ offset + 1 │ not done │ done │ not done │ done │ … │ zeros to the end of the byte
 //
-// The fields are the lengths of spans, one after another from the committed offset on; what is behind the last is not
-// done. A length n is in Elias's gamma code: as many zeros as n has binary digits behind the first, then n.
-// (Peter Elias, Universal codeword sets and representations of the integers, 1975.) No compressor comes after it: so the
-// size is known without encoding, and does not grow when the first span ends.
+// The offset is the one it is committed with: who brings a group's offsets to a mirror of its topics, as MirrorMaker 2
+// does, gives other ones to the same text. The other fields are the lengths of spans, one after another from there on; what
+// is behind the last is not done. A number n is in Elias's gamma code: as many zeros as n has binary digits behind the
+// first, then n. (Peter Elias, Universal codeword sets and representations of the integers, 1975.) No compressor comes after
+// it: so the size is known without encoding, and does not grow when the first span ends.
 //
 // "" says that nothing is done behind the committed offset.
-const version = "crowd1:"
+const version = "crowd2:"
 
-// capacity is how many bits there are room for.
-const capacity = (MaxMetadata - len(version)) * 6 / 8 * 8
+// capacity is how many bits there are room for, besides the offset, whatever that is.
+const capacity = (MaxMetadata-len(version))*6/8*8 - (2*63 - 1)
 
 // length is how many bits the length n of a span takes.
 func length(n int64) int { return 2*bits.Len64(uint64(n)) - 1 }
@@ -60,6 +61,7 @@ func encode(first int64, told spans) string {
 		return ""
 	}
 	var w bitWriter
+	w.length(first + 1)
 	for _, s := range told {
 		w.length(s.from - first)
 		w.length(s.to - s.from)
@@ -85,6 +87,14 @@ func decode(first int64, metadata string) (spans, error) {
 		return nil, fmt.Errorf("read offset metadata: %w", err)
 	}
 	r := bitReader{bytes: raw}
+	of, err := r.after(0)
+	if err != nil {
+		return nil, fmt.Errorf("read offset metadata: %w", err)
+	}
+	if of--; of != first {
+		return nil, fmt.Errorf("read offset metadata: it was committed with offset %d, and something else has put it to another one "+
+			"(a mirror of the group's offsets?)", of)
+	}
 	var done spans
 	for !r.end() {
 		var s span
