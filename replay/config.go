@@ -202,7 +202,9 @@ type Retry struct {
 	RetriableStatusCodes []Statuses `json:"retriable_status_codes,omitempty"`
 	// MaxAttempts is after how many failed attempts a record is given up; default 20. Those that the circuit breaker makes to
 	// see whether the target is back count apart from the others, and only if it is there and does not say that it is
-	// overloaded: an answer with another status than 429, 502, 503 and 504.
+	// overloaded or does not know who asks: an answer with another status than 401, 403, 429, 502, 503 and 504. So a record
+	// that never has another answer, or none, waits, where nothing else is to be sent, until MaxAge; and with order by
+	// partition, what is behind it too.
 	MaxAttempts int `json:"max_attempts,omitempty"`
 	// MaxAge is how long after it was received a request is still sent; default for ever. With FromDeadLetter it counts from
 	// the start.
@@ -218,8 +220,7 @@ type Retry struct {
 // failure does not count where it has failed before and others have been done since: that is its own fault most likely.
 // While it is open nothing is sent or read, for Delay, or as long as the answer's Retry-After says, up to MaxDelay; then one
 // attempt says whether it closes or opens again, for twice as long each time, up to MaxDelay; but not for longer where the
-// target answers and there is nothing to try but records that have failed before, as what comes next should not wait for
-// them.
+// target answers and nothing is held but records that have failed before, as what comes next should not wait for them.
 type CircuitBreaker struct {
 	// Failures, default 10.
 	Failures int `json:"failures,omitempty"`

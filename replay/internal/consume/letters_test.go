@@ -3,6 +3,7 @@ package consume
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -208,6 +209,10 @@ func TestFromDeadLetter(t *testing.T) {
 	put("another topic's", record.Failure{Topic: "other", Class: flow.ClassRejected, Group: "g"}, false)
 	put("malformed", record.Failure{Topic: "leads", Class: flow.ClassMalformed, Group: "g"}, false)
 	put("elsewhere", record.Failure{Topic: "leads", Class: flow.ClassRejected, Group: "g", StoredAt: "leads/0/7"}, false)
+	unreadable := message(request("unreadable", "k"), 0, record.FailureHeaders(record.Failure{Topic: "leads", Class: flow.ClassMalformed, Group: "g"})...)
+	unreadable.Topic = "dead"
+	unreadable.Headers = slices.DeleteFunc(unreadable.Headers, func(h sarama.RecordHeader) bool { return string(h.Key) == ":method" })
+	send(t, cluster, unreadable)
 	put("fails again", record.Failure{Topic: "leads", Class: flow.ClassExhausted, Group: "g", Attempts: 20}, false)
 	c := config(cluster)
 	c.FromDeadLetter = true
@@ -222,7 +227,7 @@ func TestFromDeadLetter(t *testing.T) {
 	if err := p.wait(); err != nil {
 		t.Errorf("Run: %v", err)
 	}
-	if got, want := b.delivered(), []string{"a collector's", "again"}; !slices.Equal(got, want) {
+	if got, want := b.delivered(), []string{"a collector's", "again", "malformed"}; !slices.Equal(got, want) {
 		t.Errorf("sent %q, want %q", got, want)
 	}
 	if len(topics) > 0 {
@@ -231,14 +236,17 @@ func TestFromDeadLetter(t *testing.T) {
 	if got := p.consumer.Progress().Skipped; got != 3 {
 		t.Errorf("%d skipped, want 3", got)
 	}
+	if !p.log.has("a dead letter is no request") {
+		t.Error("the log does not say that a dead letter is no request")
+	}
 	if !p.log.has("leads/0/7") {
 		t.Error("the log does not say where a record is that has no body in its letter")
 	}
 	all := lettersIn(t, cluster)
-	if len(all) != 8 {
-		t.Fatalf("%d letters, want 8", len(all))
+	if len(all) != 9 {
+		t.Fatalf("%d letters, want 9", len(all))
 	}
-	last := all[7]
+	last := all[8]
 	last.failure.Time, last.failure.Reason = time.Time{}, ""
 	if diff := cmp.Diff(record.Failure{Topic: "leads", Class: flow.ClassRejected, Group: "g", Attempts: 21, Status: 409, Answer: []byte("no")},
 		last.failure); last.body != "fails again" || diff != "" {
@@ -256,6 +264,42 @@ func TestFromDeadLetter(t *testing.T) {
 		}
 		if got := b.delivered(); !slices.Equal(got, want) {
 			t.Errorf("of the other topic sent %q, want %q", got, want)
+		}
+	}
+}
+
+// TestDeadLettersBeforeSinceStay has younger ones before and behind them.
+func TestDeadLettersBeforeSinceStay(t *testing.T) {
+	t.Parallel()
+	for _, hours := range [][]int{{5, 4, 1, 5, 1}, {1, 5, 4, 5, 1}} {
+		cluster := start(t, 1)
+		now := time.Now()
+		var young, old []string
+		for i, h := range hours {
+			body := fmt.Sprint(i)
+			if h > 2 {
+				old = append(old, body)
+			} else {
+				young = append(young, body)
+			}
+			r := request(body, "k")
+			r.Received = now.Add(-time.Duration(h) * time.Hour)
+			m := message(r, 0, record.FailureHeaders(record.Failure{Topic: "leads", Class: flow.ClassRejected, Group: "g", Time: now})...)
+			m.Topic = "dead"
+			send(t, cluster, m)
+		}
+		c := config(cluster)
+		c.FromDeadLetter = true
+		c.Since = now.Add(-2 * time.Hour)
+		for _, want := range [][]string{young, old, nil} {
+			b := newBackend(nil)
+			if err := run(t, c, b).wait(); err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			if got := b.delivered(); !slices.Equal(got, want) {
+				t.Errorf("%v hours old: sent %q, want %q", hours, got, want)
+			}
+			c.Since = time.Time{}
 		}
 	}
 }

@@ -253,6 +253,24 @@ func TestOutageThatAnswers(t *testing.T) {
 	})
 }
 
+// TestCredentials has a target that knows nobody for an hour.
+func TestCredentials(t *testing.T) {
+	for _, status := range []int{401, 403} {
+		o := options()
+		var r *rig
+		o.Send = down(time.Hour, failed(status))(&r)
+		run(t, o, unlimited(10), func(rig *rig) {
+			r = rig
+			r.commit()
+			r.feed(0, from(0, 3, each)...)
+			r.after(time.Hour + 6*time.Minute)
+			if s := r.State(); s.Held != 0 || len(r.letters()) != 0 {
+				t.Errorf("%d: state %+v, %d are buried", status, s, len(r.letters()))
+			}
+		})
+	}
+}
+
 func TestOneProbeAtATime(t *testing.T) {
 	o := options()
 	var r *rig

@@ -265,3 +265,25 @@ func FuzzReason(f *testing.F) {
 		}
 	})
 }
+
+// TestHeadersBeyondTheTargetsLimit sends what the other side has said that it does not take: no attempt can succeed.
+func TestHeadersBeyondTheTargetsLimit(t *testing.T) {
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Config.MaxHeaderBytes = 8 << 10
+	server.Start()
+	defer server.Close()
+	c := config(server.URL)
+	c.HTTP1, c.HTTP2 = false, true
+	s := newSender(t, c)
+	for _, test := range []struct {
+		size int
+		want flow.Verdict
+	}{{100, flow.Delivered}, {20_000, flow.Unsendable}, {100, flow.Delivered}} {
+		r := record.Record{Method: "GET", Authority: "a", Path: "/", Headers: []record.Header{{Name: "x-big", Value: strings.Repeat("x", test.size)}}}
+		if o := s.Send(t.Context(), attempt(r)); o.Verdict != test.want {
+			t.Errorf("%d bytes: %+v", test.size, o)
+		}
+	}
+}

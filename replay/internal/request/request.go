@@ -120,6 +120,10 @@ func (s *Sender) send(ctx context.Context, a flow.Attempt) flow.Outcome {
 	}
 }
 
+// headersTooLarge is in net/http's error for headers beyond what the other side has said over HTTP/2 that it takes
+// (SETTINGS_MAX_HEADER_LIST_SIZE). There is no name for it.
+const headersTooLarge = "request header list larger than peer's advertised limit"
+
 // unanswered is the outcome without an answer.
 func (s *Sender) unanswered(ctx, limited context.Context, err error) flow.Outcome {
 	switch {
@@ -127,6 +131,8 @@ func (s *Sender) unanswered(ctx, limited context.Context, err error) flow.Outcom
 		return flow.Outcome{Verdict: flow.Canceled, Reason: "cut off at this side"}
 	case limited.Err() != nil:
 		return flow.Outcome{Verdict: flow.Failed, Reason: fmt.Sprintf("no answer within %v", s.config.Timeout)}
+	case strings.Contains(err.Error(), headersTooLarge):
+		return flow.Outcome{Verdict: flow.Unsendable, Reason: reason(err.Error())}
 	}
 	return flow.Outcome{Verdict: flow.Failed, Reason: reason("no answer: " + err.Error())}
 }
