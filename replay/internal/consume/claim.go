@@ -177,15 +177,28 @@ func (c *claim) read(ctx context.Context) {
 	}
 }
 
-// finished reports whether nothing of what is this run's is left in the partition.
+// finished reports whether nothing of what is this run's is left in the partition that can be done.
 func (c *claim) finished(end int64) bool {
-	return (c.stopped.Load() || c.next.Load() >= end) && c.partition.Held() == 0
+	if !c.stopped.Load() && c.next.Load() < end {
+		return false
+	}
+	held, hopeless := c.partition.Held()
+	if held > 0 && hopeless {
+		c.stop()
+		return true
+	}
+	return held == 0
 }
 
-// errFull is why a claim reads no further: there is too much that stays undone before what is done.
-var errFull = errors.New("no room for more of what is done behind what is not")
+// stop says that the claim reads no further: there is too much that stays undone before what is done.
+func (c *claim) stop() {
+	if !c.stopped.Swap(true) {
+		c.config.Log.Warn("this run leaves too many records between those that it sends: some of them stay undone; first have those sent "+
+			"that it leaves (of other topics, or that the filter leaves out)", "partition", c.place, "read_up_to", c.next.Load())
+	}
+}
 
-// take returns an error if ctx ends, or errFull.
+// take returns an error if ctx ends, or flow.ErrFull.
 func (c *claim) take(ctx context.Context, m *sarama.ConsumerMessage) error {
 	if m.Offset < c.next.Load() {
 		return nil
@@ -193,6 +206,9 @@ func (c *claim) take(ctx context.Context, m *sarama.ConsumerMessage) error {
 	switch message, fate := c.message(m); fate {
 	case wanted:
 		if err := c.partition.Offer(ctx, message); err != nil {
+			if errors.Is(err, flow.ErrFull) {
+				c.stop()
+			}
 			return err
 		}
 	case passed:
@@ -200,10 +216,8 @@ func (c *claim) take(ctx context.Context, m *sarama.ConsumerMessage) error {
 		c.skipped.Add(1)
 	case left:
 		if !c.partition.Leave(m.Offset) {
-			c.config.Log.Warn("this run leaves too many records between those that it sends: what is behind this one stays undone for now; "+
-				"start another run when it has ended", "partition", c.place, "offset", m.Offset)
-			c.stopped.Store(true)
-			return errFull
+			c.stop()
+			return flow.ErrFull
 		}
 	}
 	c.next.Store(m.Offset + 1)

@@ -194,15 +194,19 @@ type Partition struct {
 	*partition
 }
 
-// ErrClosed is what Offer returns for a partition that is closed, or closing.
-var ErrClosed = errors.New("the partition is closed")
+// What Offer returns for a partition that is closed, or closing, and for one that has no room to tell of more that is done
+// behind what Leave has left.
+var (
+	ErrClosed = errors.New("the partition is closed")
+	ErrFull   = errors.New("no room for more of what is done behind what is not")
+)
 
 // Offer takes the partition's next message; offsets rise. It waits while the partition holds as much as it may, or enough
 // for now, and returns ctx's error if that ends first. A message that the partition's metadata has as done is passed over.
 func (p *Partition) Offer(ctx context.Context, m *Message) error {
 	e := p.engine
 	e.mu.Lock()
-	for !p.closing && e.queue.full(p.partition) {
+	for !p.closing && !p.hopeless() && e.queue.full(p.partition) {
 		p.offering = true
 		e.mu.Unlock()
 		select {
@@ -214,8 +218,11 @@ func (p *Partition) Offer(ctx context.Context, m *Message) error {
 	}
 	defer signal(e.wake)
 	defer e.mu.Unlock()
-	if p.closing {
+	switch {
+	case p.closing:
 		return ErrClosed
+	case p.hopeless():
+		return ErrFull
 	}
 	e.queue.add(p.partition, m)
 	return nil
@@ -231,17 +238,19 @@ func (p *Partition) Skip(offset int64) {
 // be told; it reports whether there is room for more of that.
 func (p *Partition) Leave(offset int64) (room bool) {
 	p.engine.change(func(*queue, time.Time) {
-		p.tracker.Read(offset)
+		if p.tracker.Read(offset) && p.left < 0 {
+			p.left = offset
+		}
 		room = !p.tracker.Overflows(p.busy + 1)
 	})
 	return room
 }
 
-// Held is how many messages have been offered and are not done.
-func (p *Partition) Held() int {
+// Held is how many messages have been offered and are not done, and whether they still will be: see ErrFull.
+func (p *Partition) Held() (messages int, hopeless bool) {
 	p.engine.mu.Lock()
 	defer p.engine.mu.Unlock()
-	return p.held
+	return p.held, p.hopeless()
 }
 
 // Close forgets what has not been sent, waits for what has, and returns what is then to be committed. What is still under

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -357,6 +358,40 @@ func TestStateAndSkip(t *testing.T) {
 		r.SetShare(0)
 		if s := r.State(); !math.IsInf(s.Rate, 1) {
 			t.Errorf("state %+v", s)
+		}
+	})
+}
+
+// TestMoreIsLeftThanCanBeToldOf leaves every other message: what is sent behind the first of those is told in metadata, which
+// ends before the messages do.
+func TestMoreIsLeftThanCanBeToldOf(t *testing.T) {
+	run(t, options(), unlimited(10), func(r *rig) {
+		r.commit()
+		p, err := r.Open("leads", 0, 0, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		full := make(chan int64, 1)
+		go func() {
+			for offset := int64(0); ; offset += 2 {
+				if !p.Leave(offset) || errors.Is(p.Offer(t.Context(), from(int(offset+1), 1, all(""))[0]), ErrFull) {
+					full <- offset
+					return
+				}
+			}
+		}()
+		r.after(time.Hour)
+		select {
+		case offset := <-full:
+			t.Logf("full at %d, %d sent", offset, len(r.sent()))
+		default:
+			t.Error("it waits for room, which there will never be")
+		}
+		if held, hopeless := p.Held(); held > 0 && !hopeless {
+			t.Errorf("%d are held as if they could be sent", held)
+		}
+		if n := len(r.sent()); n < 10_000 {
+			t.Errorf("%d have been sent", n)
 		}
 	})
 }

@@ -214,7 +214,7 @@ func (q *queue) settle(p *partition) {
 
 // release has an Offer look again whether there is room.
 func (q *queue) release(p *partition) {
-	if p.offering && (p.closing || !q.full(p)) {
+	if p.offering && (p.closing || !q.full(p) || p.hopeless()) {
 		p.offering = false
 		signal(p.room)
 	}

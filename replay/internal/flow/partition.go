@@ -13,6 +13,7 @@ type partition struct {
 	id        int32
 	tracker   *offsets.Tracker
 	committed offsets.State
+	left      int64 // the first message that stays undone for another run; -1: none does
 
 	lanes   map[string]*lane // those with an order
 	ready   fifo[*lane]
@@ -38,6 +39,12 @@ type partition struct {
 	cut context.CancelFunc
 }
 
+// hopeless reports whether nothing that is held will ever be begun: what becomes of it can no longer be told, and the first
+// message that is not done stays so.
+func (p *partition) hopeless() bool {
+	return p.left >= 0 && p.left == p.tracker.First() && p.busy == 0 && p.tracker.Overflows(1)
+}
+
 // mayBegin reports whether what becomes of a message can be told in the partition's metadata.
 func (p *partition) mayBegin(m *held) bool {
 	return !p.tracker.Overflows(p.busy+1) || m.Offset == p.tracker.First()
@@ -49,7 +56,7 @@ func (p *partition) mayBeginLane(l *lane) bool { return p.mayBegin(l.messages.fr
 func (q *queue) open(topic string, id int32, committed int64, metadata string) (*partition, error) {
 	tracker, err := offsets.New(committed, metadata)
 	p := &partition{
-		topic: topic, id: id, tracker: tracker, committed: offsets.State{Offset: committed, Metadata: metadata},
+		topic: topic, id: id, tracker: tracker, committed: offsets.State{Offset: committed, Metadata: metadata}, left: -1,
 		lanes: map[string]*lane{}, waiting: map[*lane]struct{}{}, gates: map[string]*gate{},
 		idle: make(chan struct{}), room: make(chan struct{}, 1),
 	}
