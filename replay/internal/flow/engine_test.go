@@ -369,12 +369,12 @@ func TestMoreIsLeftThanCanBeToldOf(t *testing.T) {
 		r.commit()
 		p, err := r.Open("leads", 0, 0, "")
 		if err != nil {
-			t.Fatal(err)
+			r.t.Fatal(err)
 		}
 		full := make(chan int64, 1)
 		go func() {
 			for offset := int64(0); ; offset += 2 {
-				if !p.Leave(offset) || errors.Is(p.Offer(t.Context(), from(int(offset+1), 1, all(""))[0]), ErrFull) {
+				if !p.Leave(offset) || errors.Is(p.Offer(r.t.Context(), from(int(offset+1), 1, all(""))[0]), ErrFull) {
 					full <- offset
 					return
 				}
