@@ -101,7 +101,7 @@ type Limits struct {
 	Rate *Rate `json:"rate,omitempty"`
 	// Concurrency is how many requests this member has under way at most; default 10.
 	Concurrency int `json:"concurrency,omitempty"`
-	// KeyRate is what is sent of each key; default unlimited. One that is at its rate holds up only itself.
+	// KeyRate is what is sent of each key of a topic; default unlimited. One that is at its rate holds up only itself.
 	KeyRate *Rate `json:"key_rate,omitempty"`
 	// RouteRates are what the whole group sends of each of the routes named; the others have no rate of their own.
 	RouteRates []RouteRate `json:"route_rates,omitempty"`

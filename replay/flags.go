@@ -51,7 +51,7 @@ func (c *Config) AddFlags(f *flag.FlagSet) {
 	duration(&c.Timeout, "timeout", DefaultTimeout, "how long an attempt may take, a `duration`")
 	rate(&c.Rate, "rate", "what the group sends at most: `requests` a second, 300/m, or unlimited")
 	number(&c.Concurrency, "concurrency", DefaultConcurrency, "`requests` that this process has under way at most")
-	rate(&c.KeyRate, "key-rate", "what is sent of one key at most: `requests` likewise (default unlimited)")
+	rate(&c.KeyRate, "key-rate", "what is sent of one key of a topic at most: `requests` likewise (default unlimited)")
 	f.BoolVar(&c.Adaptive, "adaptive", c.Adaptive, "have slow answers, 429 and 503 slow it down below rate and concurrency")
 	f.Func("order", "what goes one after another: `key`, partition or none (default key)", func(s string) error { return c.Order.UnmarshalText([]byte(s)) })
 	number(&c.Retry.MaxAttempts, "max-attempts", DefaultMaxAttempts, "`attempts` after which a request is given up")

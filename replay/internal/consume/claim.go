@@ -230,6 +230,10 @@ func (c *claim) close(cause error) {
 	ctx, cancel := context.WithTimeout(c.over, grace)
 	defer cancel()
 	commit := c.partition.Close(ctx)
+	if errors.Is(cause, errEnding) && ctx.Err() != nil {
+		c.config.Log.Warn("requests of a partition were cut off at the end, and will be sent again: they took longer than drain_timeout",
+			"partition", c.place, "drain_timeout", grace)
+	}
 	state := position{commit.Offset, commit.Metadata}
 	if commits > 0 {
 		ctx, cancel := context.WithTimeout(c.lasting, commits)

@@ -62,6 +62,16 @@ func (k *committer) lost() {
 	}
 }
 
+// generation returns the group's, 0 where there is no session.
+func (k *committer) generation() int32 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.session == nil {
+		return 0
+	}
+	return k.session.GenerationID()
+}
+
 // assigned returns how many partitions the session has.
 func (k *committer) assigned() (n int) {
 	k.mu.Lock()

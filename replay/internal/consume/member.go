@@ -304,7 +304,13 @@ func (m *member) renew(ctx context.Context) {
 
 // look looks at what changes rarely, until ctx ends.
 func (m *member) look(ctx context.Context) {
+	generation := int32(0)
 	for last := time.Now(); sleep(ctx, lookEvery) == nil; {
+		if g := m.commits.generation(); g != generation { // there may be partitions that the client does not know of
+			if err := m.client.RefreshMetadata(m.topics...); err == nil {
+				generation = g
+			}
+		}
 		m.share()
 		if time.Since(last) < lagEvery {
 			continue
