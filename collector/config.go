@@ -35,6 +35,7 @@ const NoSpool = "off"
 const (
 	leastBuffer = 1 << 20 // holds a sensible batch
 	leastSpool  = 8 << 20 // holds many of them
+	most        = 1 << 50 // of any size: what is reckoned with it stays far from the end of the numbers
 )
 
 // Config configures a Collector.
@@ -121,6 +122,14 @@ func (c Config) Validate() error {
 	}
 	if c.SpoolMinFree < 0 {
 		errs = append(errs, fmt.Errorf("spool: %d bytes to be left free are less than none", c.SpoolMinFree))
+	}
+	for _, size := range []struct {
+		name  string
+		bytes int64
+	}{{"max buffer", c.MaxBufferBytes}, {"spool", c.SpoolMaxBytes}, {"spool, to be left free", c.SpoolMinFree}} {
+		if size.bytes > most {
+			errs = append(errs, fmt.Errorf("%s: %d bytes are more than 1 PiB", size.name, size.bytes))
+		}
 	}
 	if c.DrainTimeout < 0 {
 		errs = append(errs, fmt.Errorf("drain timeout: %v is negative", c.DrainTimeout))

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/marceloboeira/crowd/collector/internal/produce"
 	"github.com/marceloboeira/crowd/collector/record"
@@ -55,7 +56,11 @@ func items(records [][]byte, topic string) []produce.Item {
 	for i, raw := range records {
 		item := &parsed[i]
 		item.Index = i
-		if err := parser.Parse(raw, &item.Record); err != nil {
+		err := parser.Parse(raw, &item.Record)
+		if err == nil && !utf8.ValidString(item.Record.Topic) { // it stands in messages, which take no other text
+			err = fmt.Errorf("its topic %q is not UTF-8", item.Record.Topic)
+		}
+		if err != nil {
 			item.Record, item.Malformed = record.Record{Body: raw, Topic: topic}, err.Error()
 		}
 	}

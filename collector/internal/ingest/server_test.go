@@ -970,3 +970,19 @@ func TestKafkaDoesNotDelayTheDrainOfSpooledBatches(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestATopicThatIsNoTextBreaksNoStream has it close, as others do that wait: it would be named to all uplinks.
+func TestATopicThatIsNoTextBreaksNoStream(t *testing.T) {
+	sp := newFakeSpool()
+	f := start(t, newFakeSink(), 1<<20, sp)
+	c, _ := f.open(t, 1)
+	c.send(message(1, false, "\xff", 1, 100))
+	b := sp.next(t)
+	if parsed := b.Parsed.([]produce.Item); b.Topic != "" || len(parsed) != 1 || parsed[0].Malformed == "" {
+		t.Errorf("topic %q, parsed as %+v", b.Topic, parsed)
+	}
+	b.stored(nil)
+	c.ackOf(collectpb.Level_LEVEL_DISK)
+	sp.room(1<<30, b.Topic)
+	c.closed(" memory", " disk")
+}

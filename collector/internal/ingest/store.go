@@ -80,4 +80,9 @@ func (s *Server) refused(items []produce.Item, refused []produce.Refusal) {
 	s.metrics.refuse(items, refused)
 	s.trouble.Warn("records refused by their topic", "records", len(refused), "first", refused[0].Reason,
 		"dead_lettered", refused[0].DeadLettered)
+	for _, r := range refused {
+		if !r.DeadLettered { // this line may be all that is left of it
+			s.log.Warn("a record is in no topic", "reason", r.Reason)
+		}
+	}
 }

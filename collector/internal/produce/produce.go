@@ -142,6 +142,7 @@ type Refusal struct {
 
 // Producer stores records in Kafka. Its methods are safe for concurrent use.
 type Producer struct {
+	log             *slog.Logger
 	bulk, prompt    *sender
 	solo            *sender // takes what these two cannot
 	alarm           *alarm  // for records in prompt that a client waits for; nil: there is none
@@ -183,7 +184,7 @@ func New(c Config, log *slog.Logger, registry prometheus.Registerer) (*Producer,
 	prompt := newSender(c.Kafka.Brokers, &promptConfig, bulkUnderWay, failures)
 	bulk.solo, prompt.solo = solo, solo
 	ctx, stop := context.WithCancel(context.Background())
-	p := &Producer{bulk: bulk, prompt: prompt, solo: solo, alarm: alarm, deadLetterTopic: c.DeadLetterTopic, fates: newFates(registry),
+	p := &Producer{bulk: bulk, prompt: prompt, solo: solo, log: log, alarm: alarm, deadLetterTopic: c.DeadLetterTopic, fates: newFates(registry),
 		connected: make(chan struct{}), stop: stop, stopped: make(chan struct{}), idle: make(chan struct{})}
 	close(p.idle)
 	go func() {
@@ -275,6 +276,9 @@ func (p *Producer) flush(ctx context.Context) error {
 	case <-idle:
 		return nil
 	case <-ctx.Done():
+		if closed(idle) {
+			return nil
+		}
 		return fmt.Errorf("producing what was taken: %w", context.Cause(ctx))
 	}
 }
@@ -305,9 +309,18 @@ func (p *Producer) Close(ctx context.Context) error {
 	select {
 	case <-ended:
 	case <-ctx.Done(): // it ends in the background: sarama waits for brokers that do not answer
-		err = errors.Join(err, fmt.Errorf("closing connections: %w", context.Cause(ctx)))
+		p.log.Warn("kafka: connections are not closed in order", "error", context.Cause(ctx))
 	}
 	return err
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // validTopic is org.apache.kafka.common.internals.Topic.isValid.

@@ -678,3 +678,20 @@ func portOf(t *testing.T, address string) int {
 	}
 	return port
 }
+
+// TestCloseWithoutTimeHasNothingToSay closes what has nothing under way, when what came before has taken all the time.
+func TestCloseWithoutTimeHasNothingToSay(t *testing.T) {
+	cluster := kafkatest.Start(t)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 20 {
+		p, err := New(Config{Kafka: kafka.Config{Brokers: cluster.ListenAddrs()}}, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-p.Connected()
+		if err := p.Close(over); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -99,6 +99,7 @@ func (s *Spool) pick() (picked []*appending) {
 			picked = append(picked, a)
 			bytes += a.size
 			s.waiting -= a.size
+			t.waits -= a.size
 			s.take(t.name, a.size)
 			more = true
 		}

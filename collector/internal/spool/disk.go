@@ -193,14 +193,16 @@ func (s *Spool) room() room {
 	if s.err != nil {
 		return room{}
 	}
-	r := room{max(0, s.disk.Free()-s.waiting), s.disk.Closed()}
+	r := room{s.disk.Free() - s.waiting, s.disk.Closed()}
 	for _, t := range s.appenders {
-		if len(t.appends) > 0 && s.disk.Used() > 0 && !s.disk.Fits(t.name, t.appends[0].size) {
+		if len(t.appends) > 0 && !s.disk.Fits(t.name, t.appends[0].size) {
+			r.free += t.waits // which may be long: it is nobody else's
 			if i, there := slices.BinarySearch(r.closed, t.name); !there {
 				r.closed = slices.Insert(r.closed, i, t.name)
 			}
 		}
 	}
+	r.free = max(0, r.free)
 	return r
 }
 

@@ -381,3 +381,72 @@ func TestCloseGivesUp(t *testing.T) {
 		t.Errorf("%d left, %v", left, err)
 	}
 }
+
+// TestANewDirectorySurvivesACrash opens a spool in a directory whose parents are missing as well.
+func TestANewDirectorySurvivesACrash(t *testing.T) {
+	for _, dir := range []string{"spool", "/spool", "/var/lib/crowd/spool"} {
+		files := vfs.NewCrashableMem()
+		c := testConfig(files)
+		c.Dir = dir
+		s := open(t, c)
+		store(t, s, entry("a", 1, 100))
+		crashed := files.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 0})
+		closeSpool(t, s, patience)
+		c.FS = crashed
+		s = open(t, c)
+		s.mu.Lock()
+		n := s.entries
+		s.mu.Unlock()
+		if n != 1 {
+			t.Errorf("%s: %d entries after a power loss, want 1", dir, n)
+		}
+		closeSpool(t, s, patience)
+	}
+}
+
+// TestWhatDoesNotFitIsInNobodysWay has an entry wait that is larger than what the disk has left: beside another topic's, and
+// in an empty spool.
+func TestWhatDoesNotFitIsInNobodysWay(t *testing.T) {
+	for _, used := range []int{0, 1 << 20} {
+		disk := &smallDisk{FS: vfs.NewCrashableMem()}
+		disk.bytes.Store(6 << 20)
+		c := testConfig(disk)
+		c.MaxBytes, c.MinFree = 64<<20, 1
+		s := open(t, c)
+		if used > 0 {
+			store(t, s, entry("stuck", 1, used))
+		}
+		free, _ := s.Room()
+		s.Append(entry("big", 2, int(free)+1<<18), func(error) {})
+		if now, closed := s.Room(); now < free-1<<20 || !slices.Equal(closed, []string{"big"}) {
+			t.Errorf("beside %d bytes there is room for %d, then for %d, and closed are %q", used, free, now, closed)
+		}
+		store(t, s, entry("other", 3, 1000))
+		closeSpool(t, s, 0)
+	}
+}
+
+// TestCloseWaitsForASlowDisk has the disk take longer for tables than closeGrace.
+func TestCloseWaitsForASlowDisk(t *testing.T) {
+	var slow atomic.Bool
+	f := &faults{fail: func(op errorfs.Op) error {
+		if path.Ext(op.Path) == ".sst" && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData) && slow.Load() {
+			time.Sleep(closeGrace + time.Second)
+		}
+		return nil
+	}}
+	f.on.Store(true)
+	s := open(t, testConfig(errorfs.Wrap(vfs.NewCrashableMem(), f)))
+	k := newSink()
+	s.Deliver(k.deliver)
+	slow.Store(true)
+	for i := range 20 { // fills a memtable of 1 MiB and more
+		store(t, s, entry("a", uint64(i+1), 100_000))
+	}
+	k.await(t, 20)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if left, err := s.Close(ctx); left > 0 || err != nil {
+		t.Errorf("%d entries left, error %v", left, err)
+	}
+}

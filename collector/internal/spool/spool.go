@@ -22,6 +22,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"strings"
@@ -156,7 +157,7 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 		s.trouble.Warn("spool: the disk is full", "directory", c.Dir)
 		time.Sleep(fullPause)
 	})}
-	if err := files.MkdirAll(c.Dir, 0o700); err != nil {
+	if err := makeDir(files, c.Dir); err != nil {
 		return nil, fmt.Errorf("spool %s: %w", c.Dir, err)
 	}
 	usage, err := s.usage()
@@ -189,6 +190,28 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 	go s.commitAll()
 	s.running.Go(s.lookAll)
 	return s, nil
+}
+
+// makeDir makes a directory and those above it where they are missing, so that they outlive a power loss: what Pebble syncs is
+// only the one above its own.
+func makeDir(files vfs.FS, dir string) error {
+	if _, err := files.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	above := files.PathDir(dir)
+	if above != dir {
+		if err := makeDir(files, above); err != nil {
+			return err
+		}
+	}
+	if err := files.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	made, err := files.OpenDir(above)
+	if err != nil {
+		return err
+	}
+	return errors.Join(made.Sync(), made.Close())
 }
 
 // Left calls visit for the entries that start-up found, from the oldest on, but where there were very many for the newest
@@ -243,6 +266,7 @@ func (s *Spool) Append(e Entry, stored func(error)) {
 		s.appenders = append(s.appenders, t)
 	}
 	s.waiting += a.size
+	t.waits += a.size
 	wake(s.wakeCommits)
 }
 
@@ -279,7 +303,7 @@ func (s *Spool) fail(err error) {
 	lost := s.group
 	for _, t := range s.appenders {
 		lost = append(lost, t.appends...)
-		t.appends, t.listed = nil, false
+		t.appends, t.waits, t.listed = nil, 0, false
 	}
 	s.group, s.appenders, s.waiting = nil, nil, 0
 	close(s.failed)
@@ -331,13 +355,14 @@ func (s *Spool) Close(ctx context.Context) (left int, err error) {
 			closed <- errors.Join(s.db.Close(), s.lock.Close())
 		}
 	}()
-	giveUp := time.NewTimer(closeGrace)
-	defer giveUp.Stop()
+	late, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(closeGrace, cancel) })()
 	select {
 	case err = <-closed:
 	case <-s.failed:
 		err = s.Err()
-	case <-giveUp.C:
+	case <-late.Done():
 		err = fmt.Errorf("spool %s: the disk does not answer; not closed in order", s.config.Dir)
 	}
 	s.mu.Lock()

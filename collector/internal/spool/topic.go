@@ -11,6 +11,7 @@ type topic struct {
 	entries int // on the disk
 
 	appends []*appending // in order; not committed yet
+	waits   int64        // bytes of them
 	listed  bool         // is among Spool.appenders
 
 	oldest, newest *flying   // the flight
