@@ -12,7 +12,11 @@ import (
 //
 //	open     records go into the producer, up to the sender's limit at a time. After an error no more do but the rest
 //	         of a burst; when none is left in it, the lane fails.
-//	failing  wait (backoff), ask for the topic's metadata, send one record. If Kafka takes it, the lane is open.
+//	failing  wait (backoff), ask for the topic's metadata, send one record of each of some partitions. If Kafka takes them, the
+//	         lane is open.
+//
+// Where Kafka takes the records of some partitions and not those of others, as of one without a leader, the lane is open for
+// all but the latter: of each of these it sends one record, before it waits again.
 type lane struct {
 	sender *sender
 	topic  string // a copy: sarama keeps it, and that of a record would keep the whole batch
@@ -22,6 +26,14 @@ type lane struct {
 	underWay int
 	failure  error     // of a record that came back; nil in a lane that may send
 	changed  sync.Cond // any of the above, or sender.closed
+
+	partitions int32          // of the topic, when last asked
+	dead       map[int32]bool // partitions of which a record came back, and none has been stored since
+	alive      bool           // a record of another one has been stored since the lane last failed
+
+	// Of this send:
+	tried map[int32]bool // partitions
+	aside []*entry       // those that wait for its end
 }
 
 // burst is how many records a lane lets into the producer in one go at most, so that what is done for each is little. Those
@@ -39,6 +51,7 @@ func (l *lane) run() {
 	if !l.sender.awaitConnection() {
 		return
 	}
+	partly := false // it fails for some partitions
 	for failures := 0; ; {
 		err := l.sender.checkTopic(l.topic, failures > 0)
 		if err != nil {
@@ -49,15 +62,21 @@ func (l *lane) run() {
 		}
 		if err == nil {
 			var more bool
-			if more, err = l.send(failures > 0); !more {
+			if more, partly, err = l.send(failures > 0 && !partly); !more {
 				return
 			}
+		} else {
+			partly = false
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			failures = 0
 			continue
+		case partly:
+			failures = 1
+		default:
+			failures++
 		}
-		failures++
 		l.sender.failures.report(l.topic, failures, err)
 		if !l.sender.sleep(backoff(failures, rand.Float64())) {
 			return
@@ -65,37 +84,37 @@ func (l *lane) run() {
 	}
 }
 
-// send lets records into the producer: one, if it is a probe, otherwise as long as there are any. It returns the
-// error of a record that came back, once no other is under way, and false when the lane has ended.
-func (l *lane) send(probe bool) (more bool, err error) {
+// send lets records into the producer: a few, if it is a probe, otherwise as long as there are any. It returns the
+// error of a record that came back, once no other is under way, and whether others were stored meanwhile that were not of its
+// partition; and false when the lane has ended.
+func (l *lane) send(probe bool) (more, partly bool, err error) {
 	s := l.sender
-	limit := s.limit
-	if probe {
-		limit = 1
-	}
+	known, _ := s.client.Partitions(l.topic) // asked for a moment ago; where that failed there is none
 	var next []*entry
 	var build builder
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	l.partitions, l.alive, l.tried = int32(len(known)), false, nil
+	defer l.takeBack()
 	for probed := false; ; {
 		switch {
 		case s.closed:
-			return false, nil
+			return false, false, nil
 		case l.underWay == 0 && l.failure != nil:
 			err, l.failure = l.failure, nil
-			return true, err
-		case l.underWay == 0 && len(l.waiting) == 0:
+			return true, l.alive && len(l.dead) > 0, err
+		case l.underWay == 0 && len(l.waiting)+len(l.aside) == 0:
 			delete(s.lanes, l.topic)
-			return false, nil
-		case l.underWay == 0 && probed:
-			return true, nil
-		case l.failure == nil && len(l.waiting) > 0 && l.underWay < limit && !probed:
-			n := min(len(l.waiting), limit-l.underWay, burst)
-			next = append(next[:0], l.waiting[:n]...)
-			clear(l.waiting[:n])
-			l.waiting = l.waiting[n:]
-			l.underWay += n
+			return false, false, nil
+		case l.underWay == 0 && (probed || len(l.waiting) == 0):
+			return true, false, nil
+		case l.failure == nil && len(l.waiting) > 0 && l.underWay < s.limit && !probed:
+			next = l.pick(next[:0], min(s.limit-l.underWay, burst), probe)
+			l.underWay += len(next)
 			probed = probe
+			if len(next) == 0 {
+				continue
+			}
 			s.mu.Unlock()
 			s.submit(next, l.topic, &build)
 			clear(next)
@@ -106,15 +125,81 @@ func (l *lane) send(probe bool) (more bool, err error) {
 	}
 }
 
-// returned takes an entry out of those under way. Where it is given, it waits again behind the others; an error
-// is one of the topic's, which the lane has to deal with first. The caller holds sender.mu.
-func (l *lane) returned(again *entry, err error) {
+// pick moves up to n entries out of those that wait to picked; of partitions that have been tried before no more than one,
+// if they are dead, or once is set. What is passed over goes aside. The caller holds sender.mu.
+func (l *lane) pick(picked []*entry, n int, once bool) []*entry {
+	look := once || len(l.dead) > 0
+	if look && l.tried == nil {
+		l.tried = map[int32]bool{}
+	}
+	for n > 0 && len(l.waiting) > 0 {
+		e := l.waiting[0]
+		l.waiting[0] = nil
+		l.waiting = l.waiting[1:]
+		if look {
+			p := l.partition(e)
+			if l.tried[p] && (once || l.dead[p]) {
+				l.aside = append(l.aside, e)
+				continue
+			}
+			l.tried[p] = true
+		}
+		picked = append(picked, e)
+		n--
+	}
+	return picked
+}
+
+// takeBack has those wait again that went aside. The caller holds sender.mu.
+func (l *lane) takeBack() {
+	if len(l.aside) > 0 {
+		l.waiting, l.aside = append(l.aside, l.waiting...), nil
+	}
+}
+
+// anyPartition is that of records without a key: one that can be written.
+const anyPartition = -1
+
+// partition returns where an entry goes, as far as that is known before.
+func (l *lane) partition(e *entry) int32 {
+	if key := e.item.Record.Key; key != nil && l.partitions > 1 {
+		return partitionOf(key, l.partitions)
+	}
+	return anyPartition
+}
+
+// fate is why an entry is under way no more.
+type fate uint8
+
+const (
+	taken  fate = iota + 1 // Kafka has it
+	passed                 // it is no longer the lane's
+	again                  // it waits again, behind the others
+)
+
+// returned takes an entry out of those under way. An error is one of the topic's, or its partition's, which the lane has to
+// deal with first. The caller holds sender.mu.
+func (l *lane) returned(e *entry, f fate, err error) {
 	l.underWay--
-	if again != nil {
-		l.waiting = append(l.waiting, again)
+	p := l.partition(e)
+	switch f {
+	case taken:
+		if l.alive = true; l.dead[p] {
+			delete(l.dead, p)
+			l.takeBack()
+		}
+	case again:
+		l.waiting = append(l.waiting, e)
+	case passed:
 	}
 	if err != nil {
 		l.failure = err
+		if p != anyPartition {
+			if l.dead == nil {
+				l.dead = map[int32]bool{}
+			}
+			l.dead[p] = true
+		}
 	}
 	// Room for a single record is not worth waking up for: more of them are about to come back.
 	if l.underWay == 0 || len(l.waiting) > 0 && l.underWay <= l.sender.limit-min(burst, l.sender.limit/2) {

@@ -108,7 +108,12 @@ func (c Config) sarama() (*sarama.Config, error) {
 	// A change of leader is ridden out inside sarama, which sends the same sequence numbers again, so nothing is
 	// stored twice; whatever takes longer is the lanes' business.
 	s.Producer.Retry.Max = 5
-	s.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration { return backoff(retries, rand.Float64()) }
+	s.Producer.Retry.BackoffFunc = func(retries, _ int) time.Duration {
+		if retries == 0 { // for each record of a partition without a leader, one after another; the lane waits by itself
+			return time.Millisecond
+		}
+		return backoff(retries, rand.Float64())
+	}
 	// Refreshing metadata happens inside the loop that serves a broker: waiting there would hold up every topic.
 	s.Metadata.Retry.Max = 0
 	s.Producer.Transaction.Retry.Max = 0

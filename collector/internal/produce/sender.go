@@ -153,7 +153,7 @@ func (s *sender) submit(entries []*entry, topic string, build *builder) {
 
 // passOn gives an entry that was under way to solo.
 func (s *sender) passOn(e *entry) {
-	s.returned(e.topic(), nil, nil)
+	s.returned(e, passed, nil)
 	s.solo.push([]*entry{e})
 }
 
@@ -168,7 +168,7 @@ func (s *sender) results() {
 				continue
 			}
 			e := m.Metadata.(*entry)
-			s.returned(e.topic(), nil, nil)
+			s.returned(e, taken, nil)
 			e.stored()
 		case f, ok := <-failed:
 			if !ok {
@@ -188,18 +188,18 @@ func (s *sender) failed(e *entry, err error) {
 	v, class := judge(err)
 	switch {
 	case v == retry:
-		s.returned(e.topic(), e, err)
+		s.returned(e, again, err)
 	case errors.Is(err, sarama.ErrInvalidTimestamp) && s.solo == nil && !e.restamped:
 		// Only of a record that was alone is it known that the timestamp is its own. Topics bound how far one may be from
 		// the broker's clock. That an Envoy's clock is wrong, or a record late, is no reason to lose it: it keeps its
 		// time of receipt in ce_time.
 		e.restamped = true
-		s.returned(e.topic(), e, nil)
+		s.returned(e, again, nil)
 	case v == blame && s.solo != nil:
 		s.passOn(e)
 	default:
 		topic := e.topic()
-		s.returned(topic, nil, nil)
+		s.returned(e, passed, nil)
 		if class == ClassTooLarge {
 			m := new(builder).messages([]*entry{e}, topic)[0]
 			e.refuse(class, fmt.Sprintf("larger than topic %s takes (%d bytes with key and headers): %v", topic,
@@ -210,15 +210,15 @@ func (s *sender) failed(e *entry, err error) {
 	}
 }
 
-// returned tells a topic's lane of an entry that is not under way any more.
-func (s *sender) returned(topic string, again *entry, err error) {
+// returned tells an entry's lane that it is not under way any more.
+func (s *sender) returned(e *entry, f fate, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.lanes[topic]
+	l := s.lanes[e.topic()]
 	if l == nil {
 		panic("BUG: a record came back from the producer to a lane that had ended")
 	}
-	l.returned(again, err)
+	l.returned(e, f, err)
 }
 
 // close ends the sender; abandon says that there are still records, which stay unanswered.
