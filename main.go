@@ -492,7 +492,7 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 	file := f.String("routes", quickstart.RoutesFile, "the routes `file`")
 	var headers [][2]string
 	host := ""
-	f.Func("H", "a `'name: value'` header; may be given several times", func(s string) error {
+	f.Func("H", "a `'name: value'` header, as Envoy shows it to the filter (accept and others that come more than once are one, with commas); may be given several times", func(s string) error {
 		name, value, ok := strings.Cut(s, ":")
 		if !ok {
 			return errors.New("want 'name: value'")
@@ -525,6 +525,9 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if clean := route.NormalizedPath(r.Path); clean != r.Path {
+		fmt.Fprintf(stdout, "note: crowd's gateway, as any Envoy with normalize_path, makes the path %s, which may match otherwise\n", clean)
+	}
 	who := "it"
 	for _, step := range table.Explain(&r) {
 		mark := " "
@@ -543,7 +546,7 @@ func explainRoutes(args []string, stdout, stderr io.Writer) error {
 	return nil
 }
 
-// parseRequest reads "METHOD URL", such as clients could send it: the path is as it was given, for curl sends it so, and
+// parseRequest reads "METHOD URL", such as clients could send it: the path is as it was given, for a client may send it so, and
 // routes are compared with nothing else.
 func parseRequest(s string) (route.Request, error) {
 	method, target, _ := strings.Cut(strings.TrimSpace(s), " ")

@@ -72,10 +72,12 @@ func newServer(cfg Config, log *slog.Logger, registry *prometheus.Registry) (*Se
 		Rollout: rollout.Policy{CanaryPercent: cfg.CanaryPercent, Hold: cfg.CanaryHold},
 		Good:    func(group, version string) { s.groups[group].keep(version) },
 	}, log, registry)
-	if err = s.start(cfg, groups, deployments); err == nil {
-		err = s.bind(cfg)
+	if err = s.bind(cfg); err != nil {
+		return nil, err
 	}
-	if err != nil {
+	if err = s.start(cfg, groups, deployments); err != nil {
+		s.envoys.Close()
+		s.admin.Close()
 		for _, g := range s.groups {
 			g.source.Close()
 		}

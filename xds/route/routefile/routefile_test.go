@@ -187,6 +187,18 @@ routes:
 	}
 }
 
+// TestTextOfAliases has a text of 1 MiB stand in a document 17 times.
+func TestTextOfAliases(t *testing.T) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "defaults: {topic: t, answer: {body: &b %q}}\nroutes:\n", strings.Repeat("x", 1<<20))
+	for i := range 16 {
+		fmt.Fprintf(&b, "  - {name: r%d, match: {path: /%d}, answer: {body: *b}}\n", i, i)
+	}
+	if _, err := Parse(File{"routes.yaml", []byte(b.String())}); err == nil || !strings.Contains(err.Error(), "of text, with aliases expanded") {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestErrorsUnwrap(t *testing.T) {
 	_, err := Parse(File{"routes.yaml", []byte("routes:\n  - {name: a, match: {path: b}, topic: t}\n")})
 	var problem Problem

@@ -15,7 +15,7 @@ import (
 
 // The bounds of a document. Ten thousand routes take about a tenth of them.
 const (
-	maxBytes = 16 << 20
+	maxBytes = 16 << 20 // also of text with aliases expanded
 	// maxNodes counts values and the names of fields, with aliases expanded: a few lines of aliases to aliases
 	// make billions.
 	maxNodes = 1_000_000
@@ -100,12 +100,16 @@ func notText(data []byte) (line, column int, found bool) {
 type converter struct {
 	file  string
 	nodes int
+	bytes int // of text
 	fault *route.FieldError
 }
 
 func (c *converter) node(n *yaml.Node, depth int) route.Node {
 	if c.nodes++; c.nodes > maxNodes && c.fault == nil {
 		_, c.fault = fault(n.Line, n.Column, "more than %d values, with aliases expanded", maxNodes)
+	}
+	if c.bytes += len(n.Value); c.bytes > maxBytes && c.fault == nil {
+		_, c.fault = fault(n.Line, n.Column, "more than %d bytes of text, with aliases expanded", maxBytes)
 	}
 	if depth > maxDepth && c.fault == nil {
 		_, c.fault = fault(n.Line, n.Column, "nested deeper than %d, or an alias within itself", maxDepth)
