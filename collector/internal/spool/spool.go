@@ -195,8 +195,8 @@ func Open(c Config, log *slog.Logger, registry prometheus.Registerer) (*Spool, e
 // makeDir makes a directory and those above it where they are missing, so that they outlive a power loss: what Pebble syncs is
 // only the one above its own.
 func makeDir(files vfs.FS, dir string) error {
-	if _, err := files.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if _, err := files.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return files.MkdirAll(dir, 0o700) // which says what is wrong, if anything is
 	}
 	above := files.PathDir(dir)
 	if above != dir {
