@@ -18,8 +18,8 @@ import (
 )
 
 // world is a simulated network with collectors behind it: messages take their time in order, streams break
-// with what is under way in both directions; collectors stall, store late, have no more disk, close topics and windows, drain, are killed
-// with all that they have not stored, and come back.
+// with what is under way in both directions; collectors stall, store late, have no more disk, close topics and windows, drain,
+// are killed with all that they have not stored, and come back.
 type world struct {
 	rnd        *rand.Rand
 	uplink     *Uplink

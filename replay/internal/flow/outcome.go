@@ -83,10 +83,9 @@ func (q *queue) own(j *job, o Outcome) bool {
 	return j.message.failing && (q.taken > j.message.takenBefore || j.pass.probe && answered(o) && q.held == q.failing)
 }
 
-// answered reports whether a target was there that did not say itself that it is overloaded or away, or that it does not know
-// who asks, which is no message's fault where the circuit breaker has opened. If that is all that
-// ever comes of a message while the circuit breaker is open, and there is no other to try, it is the message's fault, and
-// would stop everything behind it for ever.
+// answered reports whether a target was there that did not say itself that it is overloaded or away, or does not know who
+// asks, which is no message's fault where the circuit breaker has opened. If such answers are all that ever comes of a message
+// while that is open, and there is no other to try, it is the message's fault, and would stop everything behind it for ever.
 func answered(o Outcome) bool {
 	switch o.Status {
 	case 0, http.StatusUnauthorized, http.StatusForbidden, http.StatusTooManyRequests, http.StatusBadGateway,
