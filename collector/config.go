@@ -35,7 +35,7 @@ const NoSpool = "off"
 const (
 	leastBuffer = 1 << 20 // holds a sensible batch
 	leastSpool  = 8 << 20 // holds many of them
-	most        = 1 << 50 // of any size: what is reckoned with it stays far from the end of the numbers
+	mostBytes   = 1 << 50 // of any size: what is reckoned with it stays far from the end of the numbers
 )
 
 // Config configures a Collector.
@@ -127,7 +127,7 @@ func (c Config) Validate() error {
 		name  string
 		bytes int64
 	}{{"max buffer", c.MaxBufferBytes}, {"spool", c.SpoolMaxBytes}, {"spool, to be left free", c.SpoolMinFree}} {
-		if size.bytes > most {
+		if size.bytes > mostBytes {
 			errs = append(errs, fmt.Errorf("%s: %d bytes are more than 1 PiB", size.name, size.bytes))
 		}
 	}

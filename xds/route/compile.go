@@ -85,7 +85,7 @@ func CompileJSON(data []byte) (Config, *Table, error) {
 func (c Config) compile() *Table {
 	t := &Table{uplink: c.Uplink.withDefaults(), rules: make([]Rule, len(c.Routes))}
 	defaults := c.withDefaults()
-	shared := sharing{texts: map[string]Text{}, regexes: regexes{}, recorded: compileRecorded(RecordHeaders{})}
+	shared := sharing{texts: map[string]Text{}, recorded: compileRecorded(RecordHeaders{})}
 	for i, route := range c.Routes {
 		rule, err := shared.compileRule(i, route.Name, route.Match, route.over(defaults))
 		if err != nil {
@@ -164,7 +164,7 @@ func (s *sharing) compileRule(number int, name string, m Match, p Policy) (rule 
 		}
 		rule.Headers = append(rule.Headers, TextHeader{strings.ToLower(h.Name), value})
 	}
-	if rule.path, err = compilePath(m, s.regexes); err != nil {
+	if rule.path, err = compilePath(m, &s.regexes); err != nil {
 		return Rule{}, err
 	}
 	if rule.hosts, err = compileHosts(m.Hosts); err != nil {
@@ -195,7 +195,7 @@ func compileHosts(hosts []string) (patterns []hostPattern, err error) {
 	return patterns, nil
 }
 
-func compilePath(m Match, all regexes) (p pathCondition, err error) {
+func compilePath(m Match, all *regexes) (p pathCondition, err error) {
 	switch {
 	case m.PathTemplate != "":
 		p.written = m.PathTemplate

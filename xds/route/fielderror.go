@@ -39,9 +39,8 @@ func joinErrors(found []FieldError) error {
 // report gathers what is wrong.
 type report struct {
 	paths
-	errs         []FieldError
-	regexes      regexes // so far, ...
-	instructions int     // ... and of how many
+	errs    []FieldError
+	regexes regexes // so far
 }
 
 func (r *report) addf(path, format string, args ...any) {

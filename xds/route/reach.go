@@ -18,9 +18,10 @@ type Reach struct {
 
 // Reach returns the document's reach. The document must be valid.
 func (c Config) Reach() Reach {
-	paths, prefixes, compiled := map[string]bool{}, map[string]bool{}, regexes{}
+	paths, prefixes := map[string]bool{}, map[string]bool{}
+	var compiled regexes
 	for i, route := range c.Routes {
-		path, err := compilePath(route.Match, compiled)
+		path, err := compilePath(route.Match, &compiled)
 		if err != nil {
 			panic(fmt.Sprintf("BUG: reach of a document in which routes[%d] is invalid: %v", i, err))
 		}

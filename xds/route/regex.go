@@ -55,18 +55,26 @@ func compileRegex(expr string) (*regex, error) {
 	return &regex{compiled, literalPrefix(program), len(program.Inst)}, nil
 }
 
-// regexes are those that are compiled, by their expressions: thousands of routes may have the same one.
-type regexes map[string]*regex
+// regexes are those that are compiled, each once: thousands of routes may have the same expression.
+type regexes struct {
+	compiled     map[string]*regex // by expression
+	instructions int               // of all
+}
 
-func (all regexes) compile(expr string) (*regex, error) {
-	if r, ok := all[expr]; ok {
+func (all *regexes) compile(expr string) (*regex, error) {
+	if r, ok := all.compiled[expr]; ok {
 		return r, nil
 	}
 	r, err := compileRegex(expr)
-	if err == nil {
-		all[expr] = r
+	if err != nil {
+		return nil, err
 	}
-	return r, err
+	if all.compiled == nil {
+		all.compiled = map[string]*regex{}
+	}
+	all.compiled[expr] = r
+	all.instructions += r.instructions
+	return r, nil
 }
 
 // literalPrefix returns what every text begins with that matches as a whole. A ^ in front, which says nothing there,

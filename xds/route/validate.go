@@ -367,24 +367,16 @@ func (m Match) validate(r *report, path string) {
 
 // checkRegex looks at no regex any more once they are too much together.
 func (r *report) checkRegex(path, expr string) {
-	if r.instructions > maxRegexPrograms {
+	if r.regexes.instructions > maxRegexPrograms {
 		return
 	}
-	if r.regexes == nil {
-		r.regexes = regexes{}
-	}
-	known := len(r.regexes)
-	compiled, err := r.regexes.compile(expr)
-	if err != nil {
+	if _, err := r.regexes.compile(expr); err != nil {
 		r.add(path, err)
 		return
 	}
-	if len(r.regexes) == known {
-		return
-	}
-	if r.instructions += compiled.instructions; r.instructions > maxRegexPrograms {
+	if r.regexes.instructions > maxRegexPrograms {
 		r.addf(path, "brings the document's regular expressions to %d instructions (allowed: at most %d of all together)",
-			r.instructions, maxRegexPrograms)
+			r.regexes.instructions, maxRegexPrograms)
 	}
 }
 

@@ -279,13 +279,14 @@ func (p *Producer) flush(ctx context.Context) error {
 	p.mu.Unlock()
 	select {
 	case <-idle:
-		return nil
 	case <-ctx.Done():
-		if closed(idle) {
-			return nil
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.open > 0 {
+			return fmt.Errorf("producing what was taken: %w", context.Cause(ctx))
 		}
-		return fmt.Errorf("producing what was taken: %w", context.Cause(ctx))
 	}
+	return nil
 }
 
 // Close waits until everything is stored or refused, or until ctx is done, and closes the connections. It
@@ -317,15 +318,6 @@ func (p *Producer) Close(ctx context.Context) error {
 		p.log.Warn("kafka: connections are not closed in order", "error", context.Cause(ctx))
 	}
 	return err
-}
-
-func closed(c <-chan struct{}) bool {
-	select {
-	case <-c:
-		return true
-	default:
-		return false
-	}
 }
 
 // validTopic is org.apache.kafka.common.internals.Topic.isValid.

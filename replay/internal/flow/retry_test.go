@@ -236,36 +236,24 @@ func TestBreaker(t *testing.T) {
 	}
 }
 
-// TestOutageThatAnswers has a target that answers, and fails, for an hour, and nothing to try but what has failed before.
+// TestOutageThatAnswers has a target that answers, and fails, for an hour, and nothing to try but what has failed before; or
+// that knows nobody.
 func TestOutageThatAnswers(t *testing.T) {
-	o := options()
-	o.Order = ByPartition
-	var r *rig
-	o.Send = down(time.Hour, failed(500))(&r)
-	run(t, o, unlimited(10), func(rig *rig) {
-		r = rig
-		r.commit()
-		r.feed(0, from(0, 1000, each)...)
-		r.after(time.Hour + 6*time.Minute)
-		if s := r.State(); s.Held != 0 || len(r.letters()) != 0 {
-			t.Errorf("state %+v, %d are buried", s, len(r.letters()))
-		}
-	})
-}
-
-// TestCredentials has a target that knows nobody for an hour.
-func TestCredentials(t *testing.T) {
-	for _, status := range []int{401, 403} {
+	for _, c := range []struct {
+		order            Order
+		messages, status int
+	}{{ByPartition, 1000, 500}, {ByKey, 3, 401}, {ByKey, 3, 403}} {
 		o := options()
+		o.Order = c.order
 		var r *rig
-		o.Send = down(time.Hour, failed(status))(&r)
+		o.Send = down(time.Hour, failed(c.status))(&r)
 		run(t, o, unlimited(10), func(rig *rig) {
 			r = rig
 			r.commit()
-			r.feed(0, from(0, 3, each)...)
+			r.feed(0, from(0, c.messages, each)...)
 			r.after(time.Hour + 6*time.Minute)
 			if s := r.State(); s.Held != 0 || len(r.letters()) != 0 {
-				t.Errorf("%d: state %+v, %d are buried", status, s, len(r.letters()))
+				t.Errorf("%d: state %+v, %d are buried", c.status, s, len(r.letters()))
 			}
 		})
 	}
